@@ -1,0 +1,28 @@
+"""Design, compare, train and deploy hybrid and holographic MIMO beamformers."""
+
+from holobeam import analog, arrays, channels, digital, errors, frontends, problems, solvers, units
+from holobeam.errors import HolobeamError
+from holobeam.problems import Downlink
+from holobeam.solvers import Solution, Solver, Status, solve, solver
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Downlink",
+    "HolobeamError",
+    "Solution",
+    "Solver",
+    "Status",
+    "__version__",
+    "analog",
+    "arrays",
+    "channels",
+    "digital",
+    "errors",
+    "frontends",
+    "problems",
+    "solve",
+    "solver",
+    "solvers",
+    "units",
+]

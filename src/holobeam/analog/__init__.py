@@ -1,0 +1,7 @@
+"""The quadratic in the controls, and who minimises it."""
+
+from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
+from holobeam.analog.projected_gradient import ascent_direction, projected_step
+from holobeam.analog.quadratic import Quadratic
+
+__all__ = ["AnalogUpdate", "Quadratic", "ascent_direction", "coordinate_descent", "projected_step"]

@@ -1,0 +1,45 @@
+"""One normalised gradient step on the quadratic, projected back onto the element set."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from holobeam.analog.quadratic import Quadratic
+from holobeam.frontends.element_sets import Circle, ElementSet
+
+
+def ascent_direction(
+    quadratic: Quadratic,
+    q: Complex[Tensor, "batch antennas controls"],
+    element_set: ElementSet,
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Negative gradient, tangent to a circle where there is one, with unit mean square.
+
+    At matched decoders the negative gradient of the quadratic is the gradient of the rate, so this
+    is the direction of steepest ascent of the rate, scaled per channel.
+
+    Notes
+    -----
+    Source: phase-shifter-pga, (a), recommended variant ``vp``.
+    """
+    step = -quadratic.gradient(q)
+    if isinstance(element_set, Circle):
+        radial = (q - element_set.centre) / element_set.radius
+        step = step - (step * radial.conj()).real * radial
+    size = step.abs().square().sum(dim=(1, 2), keepdim=True).sqrt()
+    scale = math.sqrt(q.shape[1] * q.shape[2])
+    return torch.where(size > 0, step * (scale / size.clamp(min=torch.finfo(size.dtype).tiny)), 0.0)
+
+
+def projected_step(
+    q: Complex[Tensor, "batch antennas controls"],
+    direction: Complex[Tensor, "batch antennas controls"],
+    size: float | Float[Tensor, "batch 1 1"],
+    element_set: ElementSet,
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Move along a direction and return to the element set."""
+    return element_set.project(q + size * direction)

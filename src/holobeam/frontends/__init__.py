@@ -1,0 +1,32 @@
+"""Front-ends: feed networks whose elements software controls."""
+
+from holobeam.frontends.element_sets import Circle, ElementSet, Interval, Points
+from holobeam.frontends.feeds import (
+    feed_positions,
+    microstrips,
+    reference_wave,
+    strips_of_array,
+)
+from holobeam.frontends.frontend import Frontend, dma, fully_digital, phase_shifters, rhs
+from holobeam.frontends.power_model import LOSSLESS, PowerModel
+from holobeam.frontends.registry import available, build
+
+__all__ = [
+    "LOSSLESS",
+    "Circle",
+    "ElementSet",
+    "Frontend",
+    "Interval",
+    "Points",
+    "PowerModel",
+    "available",
+    "build",
+    "dma",
+    "feed_positions",
+    "fully_digital",
+    "microstrips",
+    "phase_shifters",
+    "reference_wave",
+    "rhs",
+    "strips_of_array",
+]

@@ -1,0 +1,246 @@
+"""The coordinate sweep, compiled: NumPy arrays in, NumPy arrays out, nothing of the house.
+
+One kernel serves every front-end. It minimises, entry by entry and exactly,
+
+    sum_f ||Y_f X_f - T_f||^2 + rho_f ||X_f - Z_f||^2,    X_f[n] = sum_c q[n, c] D_f[n, c],
+
+over controls q that live on an interval, on a circle or on a list of points. Only the residual
+``E_f = Y_f X_f - T_f`` (J x S) is kept; an element costs O(J S + C S), whatever N.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+INTERVAL, CIRCLE, POINTS = 0, 1, 2
+
+# No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+def _project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float]:
+    if kind == INTERVAL:
+        return min(max(re, levels[0].real), levels[1].real), 0.0
+    if kind == CIRCLE:
+        off_re, off_im = re - levels[0].real, im - levels[0].imag
+        size = np.sqrt(off_re * off_re + off_im * off_im)
+        radius = levels[1].real
+        if size == 0.0:
+            return levels[0].real + radius, levels[0].imag
+        return (
+            levels[0].real + radius * off_re / size,
+            levels[0].imag + radius * off_im / size,
+        )
+    best, index = np.inf, 0
+    for i in range(levels.shape[0]):
+        away = (re - levels[i].real) ** 2 + (im - levels[i].imag) ** 2
+        if away < best:
+            best, index = away, i
+    return levels[index].real, levels[index].imag
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _sweep_channel(
+    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any, kind: int, levels: Any, sweeps: int
+) -> None:
+    """Sweep one channel in place: y (F, J, N), residual (F, J, S), d (F, N, C, S), q (N, C)."""
+    subcarriers, rows, antennas = y.shape
+    controls, streams = d.shape[2], d.shape[3]
+    pull = np.empty((subcarriers, streams), dtype=np.complex128)
+    moved = np.empty((subcarriers, streams), dtype=np.complex128)
+    stiffness = np.empty(subcarriers)
+    for _ in range(sweeps):
+        for n in range(antennas):
+            # pull_f = y_n^H E_f + rho_f (X_f[n] - Z_f[n]): half the gradient with respect to X_f[n].
+            for f in range(subcarriers):
+                energy = 0.0
+                for s in range(streams):
+                    pull[f, s] = 0.0
+                    moved[f, s] = 0.0
+                for j in range(rows):
+                    column = y[f, j, n]
+                    re, im = column.real, column.imag
+                    energy += re * re + im * im
+                    for s in range(streams):
+                        e = residual[f, j, s]
+                        pull[f, s] += complex(re * e.real + im * e.imag, re * e.imag - im * e.real)
+                price = rho[f]
+                stiffness[f] = energy + price
+                if price > 0.0:
+                    for c in range(controls):
+                        weight = q[n, c] * price
+                        for s in range(streams):
+                            pull[f, s] += weight * d[f, n, c, s]
+                    if z.shape[0] > 0:
+                        for s in range(streams):
+                            pull[f, s] -= price * z[f, n, s]
+            changed = False
+            for c in range(controls):
+                curvature, slope_re, slope_im = 0.0, 0.0, 0.0
+                for f in range(subcarriers):
+                    size = 0.0
+                    for s in range(streams):
+                        a, b = pull[f, s], d[f, n, c, s]
+                        size += b.real * b.real + b.imag * b.imag
+                        slope_re += a.real * b.real + a.imag * b.imag
+                        slope_im += a.imag * b.real - a.real * b.imag
+                    curvature += stiffness[f] * size
+                if not curvature > 0.0:
+                    continue
+                old = q[n, c]
+                new_re, new_im = _project(
+                    kind, levels, old.real - slope_re / curvature, old.imag - slope_im / curvature
+                )
+                step = complex(new_re - old.real, new_im - old.imag)
+                if step.real == 0.0 and step.imag == 0.0:
+                    continue
+                changed = True
+                q[n, c] = complex(new_re, new_im)
+                for f in range(subcarriers):
+                    for s in range(streams):
+                        shift = step * d[f, n, c, s]
+                        moved[f, s] += shift
+                        pull[f, s] += stiffness[f] * shift
+            if changed:
+                for f in range(subcarriers):
+                    for j in range(rows):
+                        column = y[f, j, n]
+                        for s in range(streams):
+                            residual[f, j, s] += column * moved[f, s]
+
+
+@njit(cache=True, nogil=True)
+def _sweep_batch(
+    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any,
+    kind: int, levels: Any, sweeps: int, first: int, last: int,
+) -> None:
+    for b in range(first, last):
+        target = z[b] if z.shape[0] > 0 else z.reshape((0, z.shape[2], z.shape[3]))
+        _sweep_channel(y[b], residual[b], d[b], rho[b], target, q[b], kind, levels, sweeps)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _rows_batch(
+    e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, first: int, last: int
+) -> None:
+    """Row updates under a power limit a row: e (B, F, K, R), v (B, F, R, S), limit (B, R).
+
+    Minimises ``sum_f sum_k c |(E V)_k|^2 - 2 Re tr(target^H E V)``, one row of V after the other.
+    """
+    batch, subcarriers, users, chains = e.shape
+    streams = v.shape[3]
+    got = np.empty((subcarriers, users, streams), dtype=np.complex128)
+    want = np.empty((subcarriers, streams), dtype=np.complex128)
+    stiffness = np.empty(subcarriers)
+    for b in range(first, last):
+        for f in range(subcarriers):
+            for k in range(users):
+                for s in range(streams):
+                    total = 0j
+                    for r in range(chains):
+                        total += e[b, f, k, r] * v[b, f, r, s]
+                    got[f, k, s] = total
+        for _ in range(sweeps):
+            for r in range(chains):
+                for f in range(subcarriers):
+                    stiffness[f] = 0.0
+                    for s in range(streams):
+                        want[f, s] = 0.0
+                    for k in range(users):
+                        path = e[b, f, k, r]
+                        back = path.conjugate()
+                        size = c[b, f, k] * (path.real**2 + path.imag**2)
+                        stiffness[f] += size
+                        for s in range(streams):
+                            want[f, s] += (
+                                back * (target[b, f, k, s] - c[b, f, k] * got[f, k, s])
+                                + size * v[b, f, r, s]
+                            )
+                groups = 1 if joint else subcarriers
+                for g in range(groups):
+                    start = 0 if joint else g
+                    stop = subcarriers if joint else g + 1
+                    budget = limit[b, r] * (stop - start)
+                    price = _row_price(want, stiffness, start, stop, budget)
+                    for f in range(start, stop):
+                        scale = stiffness[f] + price
+                        for s in range(streams):
+                            new = want[f, s] / scale if scale > 0.0 else 0j
+                            step = new - v[b, f, r, s]
+                            v[b, f, r, s] = new
+                            for k in range(users):
+                                got[f, k, s] += e[b, f, k, r] * step
+
+
+@njit(cache=True, nogil=True)
+def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) -> float:
+    """Smallest price >= 0 at which ``sum_f |want_f|^2 / (stiffness_f + price)^2 <= budget``."""
+    price = 0.0
+    for _ in range(60):
+        power, slope = 0.0, 0.0
+        for f in range(start, stop):
+            size = 0.0
+            for s in range(want.shape[1]):
+                size += want[f, s].real ** 2 + want[f, s].imag ** 2
+            if size == 0.0:
+                continue
+            scale = stiffness[f] + price
+            if scale <= 0.0:
+                power = np.inf
+                break
+            power += size / scale**2
+            slope += 2.0 * size / scale**3
+        if power == np.inf:
+            price = 1e-300
+            continue
+        if power <= budget * (1.0 + 1e-14):
+            return price
+        # Newton on 1/sqrt(power): concave in the price, so it comes from the left and stays there;
+        # with one subcarrier it is exact at once.
+        price += 2.0 * (power / slope) * (np.sqrt(power / budget) - 1.0)
+    return price
+
+
+def _spread(work: Any, batch: int, cost: float, threads: int) -> None:
+    """Run ``work(first, last)`` over the batch: serial for one channel or < 1 ms of work."""
+    workers = min(threads, batch)
+    if workers < 2 or cost < 1e-3:
+        work(0, batch)
+        return
+    edges = [batch * i // workers for i in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def coordinate_sweep(
+    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any,
+    kind: int, levels: Any, sweeps: int, threads: int,
+) -> None:
+    """Sweep a batch in place; arrays as in :func:`_sweep_channel` with a leading batch axis.
+
+    ``z`` has length 0 on its batch axis where there is no target.
+    """
+    batch = y.shape[0]
+    cost = q.size * sweeps * y.shape[1] * y.shape[2] * d.shape[3] * 6e-9
+
+    def work(first: int, last: int) -> None:
+        _sweep_batch(y, residual, d, rho, z, q, kind, levels, sweeps, first, last)
+
+    _spread(work, batch, cost, threads)
+
+
+def row_sweep(
+    e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, threads: int
+) -> None:
+    """Update the rows of a batch of digital precoders in place; see :func:`_rows_batch`."""
+    cost = v.size * e.shape[2] * sweeps * 6e-9
+
+    def work(first: int, last: int) -> None:
+        _rows_batch(e, c, target, limit, v, joint, sweeps, first, last)
+
+    _spread(work, e.shape[0], cost, threads)

@@ -1,0 +1,132 @@
+"""Turn what users pass to a problem into checked tensors of known shape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from holobeam.errors import InputError, ShapeError, check_choice, check_finite, check_positive
+from holobeam.frontends.frontend import Frontend
+
+_PLACES = ("radiated", "feeds", "per_rf_chain")
+_BUDGETS = ("mean", "each")
+_UTILITIES = ("sum_rate", "proportional_fair")
+
+
+def channels(name: str, h: Tensor) -> Tensor:
+    """Return channels as ``(B, F, K, N)`` complex64 or complex128."""
+    if not isinstance(h, Tensor):
+        raise InputError(name, f"got {type(h).__name__}", "need a complex torch.Tensor")
+    if h.dtype not in {torch.complex64, torch.complex128}:
+        raise InputError(name, f"got dtype {h.dtype}", "need complex64 or complex128")
+    if h.ndim not in {3, 4}:
+        raise ShapeError(
+            name, f"got shape {tuple(h.shape)} with {h.ndim} axes",
+            "need (batch, subcarriers, users, antennas) or (batch, users, antennas)",
+        )
+    h = h.unsqueeze(1) if h.ndim == 3 else h
+    axes = ("batch", "subcarriers", "users", "antennas")
+    empty = [axis for axis, size in zip(axes, h.shape, strict=True) if size == 0]
+    if empty:
+        raise ShapeError(name, f"got shape {tuple(h.shape)}", f"axis {empty[0]} is empty")
+    return check_finite(name, h)
+
+
+def true_channels(true_h: Tensor, h: Tensor) -> Tensor:
+    """Return the true channels, of the same shape, dtype and device as the estimate."""
+    true_h = channels("true_h", true_h)
+    if true_h.shape != h.shape:
+        raise ShapeError("true_h", f"got shape {tuple(true_h.shape)}",
+                         f"need that of h, {tuple(h.shape)}")
+    return true_h.to(h)
+
+
+def frontend_fits(frontend: Frontend, h: Tensor) -> None:
+    """Raise unless the front-end has as many elements (and subcarriers) as the channels."""
+    if not isinstance(frontend, Frontend):
+        raise InputError("frontend", f"got {type(frontend).__name__}",
+                         "need a Frontend, e.g. from holobeam.frontends")
+    if frontend.antennas != h.shape[3]:
+        raise ShapeError(
+            "h", f"its last axis has {h.shape[3]} antennas, the {frontend.name} front-end has "
+            f"{frontend.antennas}", "they must agree (h is (batch, subcarriers, users, antennas))",
+        )
+    feed = frontend.feed
+    if feed is not None and feed.ndim == 3 and feed.shape[0] not in {1, h.shape[1]}:
+        raise ShapeError("frontend", f"its feed has {feed.shape[0]} subcarriers, h has "
+                         f"{h.shape[1]}", "they must agree")
+
+
+def power_place(value: str) -> str:
+    """Return where power is counted."""
+    return check_choice("power_at", value, _PLACES)
+
+
+def budget(value: str) -> str:
+    """Return over what the budget holds."""
+    return check_choice("budget", value, _BUDGETS)
+
+
+def utility(value: str) -> str:
+    """Return what is maximised."""
+    return check_choice("utility", value, _UTILITIES)
+
+
+def power(value: float | Tensor, place: str, h: Tensor, frontend: Frontend) -> Tensor:
+    """Return budgets ``(B,)``, or ``(B, R)`` under per-chain limits."""
+    batch = h.shape[0]
+    tensor = check_positive("power", _real(value, h))
+    if place != "per_rf_chain":
+        return _broadcast("power", tensor, (batch,), h)
+    chains = frontend.rf_chains
+    if tensor.ndim == 1 and tensor.shape[0] == batch and batch != chains:
+        tensor = tensor.unsqueeze(1)
+    return _broadcast("power", tensor, (batch, chains), h)
+
+
+def noise(
+    snr_db: float | Tensor | None,
+    noise_power: float | Tensor | None,
+    watts: Tensor,
+    h: Tensor,
+    place: str,
+) -> Tensor:
+    """Return noise powers ``(B, K)`` from an SNR or from the powers themselves."""
+    if (snr_db is None) == (noise_power is None):
+        got = "neither was given" if snr_db is None else "both were given"
+        raise InputError("snr_db", f"of snr_db and noise_power {got}", "give exactly one of them")
+    shape = (h.shape[0], h.shape[2])
+    if noise_power is not None:
+        tensor = check_positive("noise_power", _real(noise_power, h))
+        return _broadcast("noise_power", tensor, shape, h)
+    tensor = check_finite("snr_db", _real(snr_db if snr_db is not None else 0.0, h))
+    total = watts.sum(dim=1) if place == "per_rf_chain" else watts
+    ratio = 10.0 ** (-_broadcast("snr_db", tensor, (h.shape[0],), h) / 10.0)
+    return (total * ratio).unsqueeze(1).expand(shape).contiguous()
+
+
+def weights(value: Tensor | None, h: Tensor) -> Tensor:
+    """Return user weights ``(B, K)``."""
+    shape = (h.shape[0], h.shape[2])
+    if value is None:
+        return torch.ones(shape, dtype=h.real.dtype, device=h.device)
+    tensor = check_finite("weights", _real(value, h))
+    if bool((tensor < 0).any()) or not bool((tensor > 0).any()):
+        raise InputError("weights", f"smallest {float(tensor.min()):g}, largest "
+                         f"{float(tensor.max()):g}", "need weights >= 0, at least one positive")
+    return _broadcast("weights", tensor, shape, h)
+
+
+def _real(value: float | Tensor, h: Tensor) -> Tensor:
+    tensor = torch.as_tensor(value)
+    if tensor.is_complex():
+        raise InputError("value", f"got dtype {tensor.dtype}", "need a real number or tensor")
+    return tensor.to(dtype=h.real.dtype, device=h.device)
+
+
+def _broadcast(name: str, tensor: Tensor, shape: tuple[int, ...], h: Tensor) -> Tensor:
+    try:
+        return tensor.expand(shape).contiguous()
+    except RuntimeError:
+        raise ShapeError(name, f"got shape {tuple(tensor.shape)}",
+                         f"need a number or something that broadcasts to {shape}") from None

@@ -1,0 +1,223 @@
+"""Block-coordinate WMMSE: receivers, weights, digital precoder, controls, in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
+from holobeam.digital.link import Link
+from holobeam.frontends.element_sets import Interval, Points
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import Solver, State, choose
+from holobeam.solvers.starts import (
+    digital_start,
+    digital_target,
+    fit_to_target,
+    matched_control,
+    normalise_amplitudes,
+    quantised_control,
+    random_control,
+    relax,
+)
+
+Begin = Literal["matched", "random", "fit", "relax"]
+
+QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
+"""Share of elements above the middle level, one per start (demo-munich, trap 6)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Momentum:
+    """What the guarded extrapolation remembers: where the controls were, and how far to leap."""
+
+    previous: Tensor
+    stride: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Link at the current controls, iterations done, and the extrapolation's memory."""
+
+    link: Link
+    count: int
+    momentum: Momentum | None
+
+
+def annealing_schedule(floor: float = 0.01, count: int = 20) -> tuple[float, ...]:
+    """Noise factors ``floor ** (1 - t / count)``: low noise first keeps every user alive."""
+    return tuple(floor ** (1.0 - t / count) for t in range(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternating(Solver):
+    """WMMSE alternation with an exchangeable analog method.
+
+    Attributes
+    ----------
+    analog
+        How the controls are updated; exact coordinate descent by default.
+    begin
+        ``matched``: chains pointed at users, amplitudes at one half; ``random``; ``fit``: least
+        squares to the fully digital precoder; ``relax``: quantised from the continuous set's
+        solution.
+    noise_schedule
+        Factors on the noise in the first iterations.
+    extrapolate
+        Leap along the last change of the controls before each sweep, kept only if it helps.
+    share
+        With ``relax``: share of elements that the first quantisation puts above the middle level.
+    equal_power
+        Whether the first digital precoder gives every user the same power (else plain RZF).
+
+    Notes
+    -----
+    With noise folding each block is an exact minimiser: no step lowers the utility once the
+    schedule is over. Source: rhs-mmse, (a); DESIGN, section 1.
+    """
+
+    name: str = "wmmse-cd"
+    analog: AnalogUpdate = coordinate_descent
+    begin: Begin = "matched"
+    noise_schedule: tuple[float, ...] = ()
+    extrapolate: bool = False
+    share: float = QUANTISING_SHARES[0]
+    equal_power: bool = True
+
+    def init(
+        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+    ) -> State:
+        """Begin as :attr:`begin` says, or at ``start`` (then no noise schedule is run)."""
+        if start is not None:
+            return self._state(problem, start.control, start.digital, len(self.noise_schedule))
+        control, digital = self._first(problem, generator)
+        return self._state(problem, control, digital, 0)
+
+    def variant(self, index: int) -> Solver:
+        """Start ``index``: other quantisations first where there are any, then random ones."""
+        if index == 0 or (self.begin == "relax" and index < len(QUANTISING_SHARES)):
+            return replace(self, share=QUANTISING_SHARES[index])
+        return replace(self, begin="random")
+
+    def settled(self, state: State) -> bool:
+        """Whether the noise schedule is over."""
+        return bool(state.memory.count > len(self.noise_schedule))
+
+    def step(self, problem: Downlink, state: State) -> State:
+        """Receivers and weights, digital precoder, controls; see rhs-mmse, (a) steps 1 to 5."""
+        count = state.memory.count
+        noisy = count < len(self.noise_schedule)
+        factor = self.noise_schedule[count] if noisy else 1.0
+        at = problem.with_noise_scaled(factor)
+        if self.extrapolate and not noisy:
+            state = _leap(problem, state)
+        link, momentum = state.memory.link, state.memory.momentum
+        if momentum is not None and noisy:
+            momentum = replace(momentum, previous=state.control)
+        digital = at.digital_step(link, at.weights(link, state.digital), state.digital)
+        control = state.control
+        if not problem.frontend.is_digital:
+            weights = at.weights(link, digital)
+            control, digital = self._move(at, weights, control, digital)
+        return self._state(problem, control, digital, count + 1, momentum)
+
+    def _move(
+        self, problem: Downlink, weights: Any, control: Tensor, digital: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        quadratic = problem.analog_quadratic(weights, digital)
+        if not scale_is_free(problem):
+            return self.analog(quadratic, control, problem.frontend.element_set), digital
+        control = self.analog(quadratic, control, Interval(0.0, float("inf")))
+        return normalise_amplitudes(control, digital)
+
+    def _state(
+        self, problem: Downlink, control: Tensor, digital: Tensor, count: int,
+        momentum: Momentum | None = None,
+    ) -> State:
+        link = problem.link(control)
+        digital = problem.rescale(link, digital)
+        if momentum is None and self.extrapolate:
+            momentum = Momentum(control, torch.ones_like(digital[:, 0, 0, 0].real))
+        return State(control, digital, problem.utility(link, digital),
+                     Memory(link, count, momentum))
+
+    def _first(self, problem: Downlink, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if self.begin == "fit" and not problem.frontend.is_digital:
+            middle = matched_control(problem, generator)
+            return fit_to_target(problem, middle, digital_target(problem))
+        if self.begin == "relax" and isinstance(problem.frontend.element_set, Points):
+            control = self._quantised(problem, generator)
+        elif self.begin == "random" and not problem.frontend.is_digital:
+            control = random_control(problem, generator)
+        else:
+            control = problem.frontend.project(matched_control(problem, generator))
+        link = problem.link(control)
+        return control, digital_start(problem, link, equal_power=self.equal_power)
+
+    def _quantised(self, problem: Downlink, generator: torch.Generator) -> Tensor:
+        easier = relax(problem)
+        surface = isinstance(easier.frontend.element_set, Interval)
+        solver = surface_solver() if surface else replace(self, begin="matched")
+        solution = solver(easier, generator=generator)
+        return quantised_control(problem, solution.control, self.share)
+
+
+def scale_is_free(problem: Downlink) -> bool:
+    """Whether amplitudes may be swept over [0, inf): only the radiated power counts."""
+    element_set = problem.frontend.element_set
+    return (
+        problem.power_at == "radiated"
+        and isinstance(element_set, Interval)
+        and element_set.low == 0
+    )
+
+
+def surface_solver(**options: Any) -> Alternating:
+    """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (rhs-mmse, (a))."""
+    defaults: dict[str, Any] = {
+        "name": "mmse-fast", "max_iterations": 60, "begin": "fit",
+        "noise_schedule": annealing_schedule(), "extrapolate": True,
+    }
+    return Alternating(**{**defaults, **options})
+
+
+def _leap(problem: Downlink, state: State) -> State:
+    """Try controls further along their last change; keep them where the true utility gains."""
+    memory: Memory = state.memory
+    momentum = memory.momentum
+    assert momentum is not None
+    control, previous = state.control, momentum.previous
+    free = scale_is_free(problem)
+    if free:
+        total, before = control.real.sum(dim=(1, 2)), previous.real.sum(dim=(1, 2))
+        ratio = torch.where(before > 0, total / before, torch.ones_like(before))
+        previous = previous * ratio[:, None, None]
+    ahead = control + momentum.stride[:, None, None] * (control - previous)
+    bounds = Interval(0.0, float("inf")) if free else problem.frontend.element_set
+    ahead = bounds.project(ahead)
+    link = problem.link(ahead)
+    digital = state.digital
+    for _ in range(2):
+        digital = problem.digital_step(link, problem.weights(link, digital), digital)
+    digital = problem.rescale(link, digital)
+    utility = problem.utility(link, digital)
+    accepted = utility > state.utility
+    stride = torch.where(accepted, (1.5 * momentum.stride).clamp(max=50.0),
+                         (0.5 * momentum.stride).clamp(min=0.5))
+    leapt = State(ahead, digital, utility, Memory(link, memory.count, None))
+    stayed = replace(state, memory=replace(memory, momentum=None))
+    chosen: State = choose(accepted, leapt, stayed)
+    memory = replace(chosen.memory, momentum=Momentum(control, stride))
+    return replace(chosen, memory=memory)
+
+
+def coordinate_solver(**options: Any) -> Alternating:
+    """``wmmse-cd``: one exact sweep an iteration on any front-end, annealed and extrapolated."""
+    defaults: dict[str, Any] = {
+        "name": "wmmse-cd", "max_iterations": 120, "begin": "relax",
+        "noise_schedule": annealing_schedule(), "extrapolate": True,
+    }
+    return Alternating(**{**defaults, **options})

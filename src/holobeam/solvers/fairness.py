@@ -1,0 +1,103 @@
+"""Proportional fairness around any sum-rate solver, by damped reweighting of the users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import Solver, State, make_state
+from holobeam.solvers.gradient import VariableProjection
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """User weights, the state of the inner solver, rounds done."""
+
+    weights: Tensor
+    inner: State
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProportionalFair(Solver):
+    """Maximise ``sum log max(R, 0.01)`` with a solver that maximises weighted sum rates.
+
+    Attributes
+    ----------
+    inner
+        Solver of the weighted problem; it also makes the start, at ``boost`` times the power.
+    boost, decay
+        The power falls as ``P max(1, boost decay^t)`` so that every user is alive at first.
+    inner_iterations
+        Iterations of the inner solver in each round.
+    damping
+        ``w <- w^damping (1 / max(R, 0.02))^(1 - damping)``, scaled to mean 1. Undamped weights
+        oscillate.
+
+    Notes
+    -----
+    Source: demo-munich, section 3, recipe.
+    """
+
+    name: str = "proportional-fair"
+    max_iterations: int = 60
+    tolerance: float = 0.0
+    inner: Solver = field(default_factory=VariableProjection)
+    boost: float = 100.0
+    decay: float = 0.7
+    inner_iterations: int = 8
+    damping: float = 0.6
+
+    def supports(self, problem: Downlink) -> str | None:
+        """Reason of the inner solver."""
+        return self.inner.supports(problem)
+
+    def init(
+        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+    ) -> State:
+        """Solve for the sum rate at high power, or begin at ``start``."""
+        weights = torch.ones_like(problem.user_weights)
+        if start is None:
+            loud = self._weighted(problem, weights, self.boost)
+            start_at = self.inner(loud, generator=generator)
+            start = make_state(loud, start_at.control, start_at.digital)
+        calm = self._weighted(problem, weights, self._power(0))
+        inner = self.inner.init(calm, generator, start)
+        return self._state(problem, Memory(weights, inner, 0))
+
+    def step(self, problem: Downlink, state: State) -> State:
+        """Reweight by the rates at this round's power, then iterate at it."""
+        memory: Memory = state.memory
+        factor = self._power(memory.count)
+        at = self._weighted(problem, memory.weights, factor)
+        rates = at.rates(at.link(memory.inner.control), memory.inner.digital)
+        weights = self._reweighted(memory.weights, rates) * problem.user_weights
+        at = self._weighted(problem, weights, factor)
+        inner = self.inner.advance(at, memory.inner, self.inner_iterations)
+        return self._state(problem, Memory(weights, inner, memory.count + 1))
+
+    def _power(self, count: int) -> float:
+        return max(1.0, self.boost * self.decay**count)
+
+    def _reweighted(
+        self, weights: Float[Tensor, "batch users"], rates: Float[Tensor, "batch users"]
+    ) -> Float[Tensor, "batch users"]:
+        new = weights**self.damping * (1.0 / rates.clamp(min=0.02)) ** (1.0 - self.damping)
+        return new / new.mean(dim=1, keepdim=True)
+
+    @staticmethod
+    def _weighted(problem: Downlink, weights: Tensor, power: float) -> Downlink:
+        return problem.with_(
+            user_weights=weights, utility_name="sum_rate",
+            noise_power=problem.noise_power / power,
+        )
+
+    @staticmethod
+    def _state(problem: Downlink, memory: Memory) -> State:
+        inner = memory.inner
+        utility = problem.utility(problem.link(inner.control), inner.digital)
+        return State(inner.control, inner.digital, utility, memory)

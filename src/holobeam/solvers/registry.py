@@ -1,0 +1,186 @@
+"""Solvers by name: built-in ones, and those that other packages register."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from holobeam.errors import InputError, check_count, unknown_name
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import Restart, Solver, State
+from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.solution import Solution
+
+ENTRY_POINT_GROUP = "holobeam.solvers"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered solver.
+
+    Attributes
+    ----------
+    name
+        What users type.
+    factory
+        ``module:attribute`` of something that makes the solver from keyword options.
+    summary
+        One line.
+    source
+        Where the method is defined.
+    serves
+        Which front-ends it serves.
+    options
+        Defaults that make this name what it is.
+    """
+
+    name: str
+    factory: str
+    summary: str
+    source: str
+    serves: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def make(self, **options: Any) -> Solver:
+        """Make the solver; unknown options are answered with the nearest names."""
+        module, _, attribute = self.factory.partition(":")
+        factory: Callable[..., Solver] = getattr(import_module(module), attribute)
+        merged = {"name": self.name, **dict(self.options), **options}
+        try:
+            return factory(**merged)
+        except TypeError as error:
+            known = _option_names(factory)
+            wrong = next((name for name in options if known and name not in known), None)
+            if wrong is None:
+                raise InputError("options", str(error), f"known: {', '.join(known)}") from None
+            raise unknown_name(f"option of {self.name}", wrong, known) from None
+
+
+def _option_names(factory: Any) -> list[str]:
+    made = factory if isinstance(factory, type) else type(factory())
+    return sorted(field.name for field in fields(made))
+
+
+_CLOSED = "holobeam.solvers.closed_form:ClosedForm"
+_ALTERNATING = "holobeam.solvers.alternating:Alternating"
+_BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
+
+_BUILT_IN = (
+    Entry("mrt", _CLOSED, "maximum-ratio transmission on the link", "phase-shifter-pga (a)",
+          "every front-end", (("rule", "mrt"),)),
+    Entry("zf", _CLOSED, "zero forcing, scaled as a whole", "phase-shifter-pga (a)",
+          "every front-end, K <= R", (("rule", "zf"),)),
+    Entry("zf-water-filling", _CLOSED, "zero forcing, budget water-filled over users",
+          "phase-shifter-pga (a)", "every front-end, K <= R", (("rule", "zf-water-filling"),)),
+    Entry("rzf", _CLOSED, "regularised zero forcing on the link", "phase-shifter-pga (a)",
+          "every front-end", (("rule", "rzf"),)),
+    Entry("wmmse-digital", "holobeam.solvers.closed_form:digital_bound",
+          "converged WMMSE in the span of the channel, better of two starts",
+          "phase-shifter-pga (a); rhs-mmse (a)", "digital"),
+    Entry("random", "holobeam.solvers.closed_form:DigitalWmmse",
+          "controls drawn once, digital part by 100 WMMSE steps", "rhs-mmse (b)",
+          "every front-end", (("controls", "random"), ("max_iterations", 100))),
+    Entry("mmse", _ALTERNATING, "noise-folded block-coordinate MMSE from half amplitudes",
+          "mmse paper, our reading; rhs-mmse (a)", "every front-end",
+          (("begin", "matched"), ("max_iterations", 60), ("equal_power", False))),
+    Entry("mmse-fast", "holobeam.solvers.alternating:surface_solver",
+          "digital fit, annealed noise, sweeps with guarded extrapolation", "rhs-mmse (a)",
+          "every front-end"),
+    Entry("wmmse-hbf", _BASELINE, "WMMSE with bisection, analog sweep blind to power "
+          "(our reconstruction)", "rhs-mmse (a) baselines", "amplitude surfaces",
+          (("rule", "wmmse"),)),
+    Entry("zf-hbf", _BASELINE, "zero forcing with water-filling, analog sweep blind to power "
+          "(our reconstruction)", "rhs-mmse (a) baselines", "amplitude surfaces, K <= R",
+          (("rule", "zf"),)),
+    Entry("wmmse-cd", "holobeam.solvers.alternating:coordinate_solver",
+          "WMMSE with exact coordinate descent, annealed and extrapolated",
+          "multicell-metasurface (a); demo-munich 3", "every front-end"),
+    Entry("vp", "holobeam.solvers.gradient:VariableProjection",
+          "normalised projected gradient, digital part in closed form",
+          "phase-shifter-pga (a)", "every front-end"),
+)
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    found = {entry.name: entry for entry in _BUILT_IN}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        found[point.name] = Entry(
+            point.name, point.value, _first_line(point.load()), point.value, "ask its package"
+        )
+    return found
+
+
+def _first_line(factory: Any) -> str:
+    return (factory.__doc__ or str(factory)).strip().splitlines()[0]
+
+
+def available() -> tuple[Entry, ...]:
+    """Every registered solver, with one line, its source and what it serves."""
+    return tuple(_entries().values())
+
+
+def solver(name: str, **options: Any) -> Solver:
+    """Make a solver by name.
+
+    Parameters
+    ----------
+    name
+        One of :func:`available`; an unknown name is answered with its nearest neighbours.
+    options
+        Fields of the solver, e.g. ``max_iterations=60``.
+    """
+    entries = _entries()
+    if name not in entries:
+        raise unknown_name("solver", name, entries)
+    return entries[name].make(**options)
+
+
+def solve(
+    problem: Downlink,
+    method: str | Solver,
+    *,
+    seed: int | None = None,
+    starts: int = 1,
+    start: State | Solution | None = None,
+    history: bool = False,
+    **options: Any,
+) -> Solution:
+    """Design the beamformers of a batch of channels.
+
+    Parameters
+    ----------
+    problem
+        What to solve; with ``utility="proportional_fair"`` the solver is wrapped in
+        :class:`ProportionalFair`.
+    method
+        Name of a solver, or a solver.
+    seed
+        Seed of random starts.
+    starts
+        How many starts to take the best of.
+    start
+        Where to begin.
+    history
+        Whether to keep the utility after each iteration.
+    options
+        Options of a solver given by name.
+
+    Raises
+    ------
+    UnsupportedError
+        If the solver can't serve the problem, before anything is computed.
+    """
+    chosen = solver(method, **options) if isinstance(method, str) else method
+    if not isinstance(method, str) and options:
+        raise InputError("options", f"got {sorted(options)} beside a ready solver",
+                         "give options only with a solver's name")
+    if problem.utility_name == "proportional_fair" and not chosen.closed_form:
+        chosen = ProportionalFair(name=chosen.name, inner=chosen)
+    if check_count("starts", starts) > 1:
+        chosen = Restart(name=chosen.name, solver=chosen, starts=starts)
+    return chosen(problem, seed=seed, start=start, history=history)

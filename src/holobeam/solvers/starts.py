@@ -1,0 +1,185 @@
+"""Where solvers begin: controls from the channel, and the digital precoder that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from holobeam.analog.coordinate import coordinate_descent
+from holobeam.analog.quadratic import Quadratic
+from holobeam.digital.link import Link, inverse_metric, widen
+from holobeam.digital.zero_forcing import regularised_zero_forcing
+from holobeam.frontends.element_sets import Circle, Interval, Points
+from holobeam.frontends.frontend import fully_digital
+from holobeam.problems.downlink import Downlink
+
+
+def noise_over_power(problem: Downlink) -> Float[Tensor, "batch users"]:
+    """``sigma_k^2 / P`` with P the whole budget."""
+    total = problem.power.sum(dim=1) if problem.power_at == "per_rf_chain" else problem.power
+    return problem.noise_power / total.unsqueeze(1)
+
+
+def digital_start(
+    problem: Downlink, link: Link, *, equal_power: bool = True
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """RZF on the link with every user at the same power (or plain), scaled to the budget."""
+    start = regularised_zero_forcing(link, noise_over_power(problem), equal_power=equal_power)
+    return problem.rescale(link, start)
+
+
+def relaxed(element_set: Any) -> Any:
+    """Continuous set around an element set; third-party sets without one stay as they are."""
+    relaxation = getattr(element_set, "relaxation", None)
+    return element_set if relaxation is None else relaxation()
+
+
+def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users antennas"]:
+    """Best single beam of each user over the band, unit modulus per entry, strongest user first.
+
+    With one subcarrier these are the phases of h_k^H; with more, of the dominant right singular
+    vector of the user's F x N channel.
+    """
+    h = problem.h.transpose(1, 2)
+    gram = h @ h.mH
+    _, vectors = torch.linalg.eigh(gram.to(torch.complex128))
+    beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
+    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2)
+    order = gain.argsort(dim=1, descending=True, stable=True)
+    beam = beam.gather(1, order.unsqueeze(2).expand_as(beam))
+    # sgn(0) is 0: an absent user leaves its column to the element set's projection of 0.
+    return torch.sgn(beam)
+
+
+def matched_control(
+    problem: Downlink, generator: torch.Generator
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Controls that point chain r at the r-th strongest user; spare chains point anywhere.
+
+    Amplitudes start in the middle of their interval: half of every wave is let through.
+    Source: phase-shifter-pga, (a) initialisation; rhs-mmse, symbols.
+    """
+    frontend = problem.frontend
+    element_set = relaxed(frontend.element_set)
+    shape = (problem.batch, frontend.antennas, frontend.controls)
+    if isinstance(element_set, Interval):
+        middle = (element_set.low + element_set.high) / 2
+        return torch.full(shape, middle, dtype=problem.h.dtype, device=problem.h.device)
+    if frontend.is_digital:
+        return torch.ones(shape, dtype=problem.h.dtype, device=problem.h.device)
+    beams = principal_directions(problem).mT[:, :, : frontend.rf_chains]
+    spare = frontend.rf_chains - beams.shape[2]
+    if spare > 0:
+        extra = Circle().sample((frontend.antennas, spare), generator, problem.h.dtype)
+        beams = torch.cat([beams, extra.to(beams).expand(problem.batch, -1, -1)], dim=2)
+    wanted = beams * frontend.scaled_feed().mean(dim=0).conj()
+    if frontend.controls == 1:
+        wanted = wanted.sum(dim=2, keepdim=True)
+    # Far outside every bounded set, so that its projection depends on the direction alone.
+    control: Tensor = element_set.project(1e6 * torch.sgn(wanted))
+    return control
+
+
+def random_control(
+    problem: Downlink, generator: torch.Generator
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Controls drawn from the element set, the same for every channel of the batch."""
+    return problem.frontend.sample(problem.batch, generator, problem.h.dtype, problem.h.device)
+
+
+def digital_target(
+    problem: Downlink, iterations: int = 20
+) -> Complex[Tensor, "batch subcarriers antennas users"]:
+    """Fully digital WMMSE precoder of the same problem, from the equal-power RZF start.
+
+    Source: rhs-mmse, (a) recommended solver, (i).
+    """
+    bound = Downlink(
+        problem.h, fully_digital(problem.frontend.antennas), noise_power=problem.noise_power,
+        power=problem.power.sum(dim=1) if problem.power_at == "per_rf_chain" else problem.power,
+        budget=problem.budget, weights=problem.user_weights,
+    )
+    control = torch.ones(problem.batch, problem.frontend.antennas, 1).to(problem.h)
+    link = bound.link(control)
+    digital = digital_start(bound, link)
+    for _ in range(iterations):
+        digital = bound.digital_step(link, bound.weights(link, digital), digital)
+    return bound.analog(control) @ bound.rescale(link, digital)
+
+
+def fit_to_target(
+    problem: Downlink,
+    control: Complex[Tensor, "batch antennas controls"],
+    target: Complex[Tensor, "batch subcarriers antennas users"],
+    passes: int = 20,
+) -> tuple[Tensor, Tensor]:
+    """Alternate the least-squares fit ``A V ~ target`` over the digital part and the controls.
+
+    Amplitudes are fitted over [0, inf) and divided by their maximum, circles and points as they
+    are. Source: rhs-mmse, (a) recommended solver, (ii).
+    """
+    frontend = problem.frontend
+    element_set = frontend.element_set
+    free = isinstance(element_set, Interval) and element_set.low == 0
+    sweep_set = Interval(0.0, float("inf")) if free else element_set
+    batch, subcarriers, antennas, users = target.shape
+    empty = target.new_zeros(batch, subcarriers, 0, antennas)
+    no_streams = target.new_zeros(batch, subcarriers, 0, users)
+    price = target.real.new_ones(batch, subcarriers)
+    feed = frontend.scaled_feed()
+    for _ in range(passes):
+        digital = _least_squares(frontend.analog(control), target)
+        if frontend.controls == 1:
+            d = (feed @ digital).unsqueeze(3)
+        else:
+            d = feed.unsqueeze(3) * digital.unsqueeze(2)
+        quadratic = Quadratic(empty, no_streams, d, price, target)
+        control = coordinate_descent(quadratic, control, sweep_set)
+        if free:
+            control, digital = normalise_amplitudes(control, digital)
+    return control, digital
+
+
+def _least_squares(analog: Tensor, target: Tensor) -> Tensor:
+    analog = analog.expand(-1, target.shape[1], -1, -1)
+    wide = widen(Link(analog, analog.mH @ analog))
+    return inverse_metric(wide, wide.e.mH @ target.to(wide.e.dtype)).to(target.dtype)
+
+
+def normalise_amplitudes(control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide amplitudes by their maximum and let the digital part make up for it."""
+    top = control.real.amax(dim=(1, 2))
+    top = torch.where(top > 0, top, torch.ones_like(top))
+    return control / top[:, None, None], digital * top[:, None, None, None]
+
+
+def quantised_control(
+    problem: Downlink, control: Complex[Tensor, "batch antennas controls"], share: float
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Project a relaxed control onto the levels.
+
+    Amplitudes are spiky: they are scaled so that a ``share`` of the elements lies above the middle
+    level (demo-munich, trap 6). Phases are turned by ``share`` of a step before rounding.
+    """
+    points = problem.frontend.element_set
+    continuous = relaxed(points)
+    if isinstance(continuous, Interval):
+        size = control.real - continuous.low
+        level = torch.quantile(size.flatten(1), 1.0 - share, dim=1)[:, None, None]
+        level = level.clamp(min=torch.finfo(size.dtype).tiny)
+        scaled = continuous.low + size / level * (continuous.high - continuous.low) / 2
+        control = scaled.to(control.dtype)
+    elif isinstance(points, Points):
+        turn = torch.tensor(2j * torch.pi * share / len(points.levels)).exp()
+        control = control * turn.to(control)
+    return problem.frontend.project(control)
+
+
+def relax(problem: Downlink) -> Downlink:
+    """Problem with the element set replaced by the continuous set around it."""
+    frontend = problem.frontend
+    return problem.with_(frontend=replace(frontend, element_set=relaxed(frontend.element_set)))
