@@ -46,8 +46,11 @@ class Array:
             if not (math.isfinite(value) and value > 0):
                 raise InputError(name, f"got {value!r}", "it must be positive")
         if self.shape[0] * self.shape[1] != self.antennas:
-            raise ShapeError("shape", f"{self.shape} against {self.antennas} positions",
-                             "the product of shape must be the number of elements")
+            raise ShapeError(
+                "shape",
+                f"{self.shape} against {self.antennas} positions",
+                "the product of shape must be the number of elements",
+            )
 
     @property
     def antennas(self) -> int:
@@ -146,9 +149,7 @@ def near_field_vector(
     return torch.polar(reference / distance, -array.wavenumber * (distance - reference))
 
 
-def element_pattern(
-    array: Array, directions: Float[Tensor, "*shape 3"]
-) -> Float[Tensor, "*shape"]:
+def element_pattern(array: Array, directions: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape"]:
     """Amplitude pattern of one cell: ``sqrt(4 pi d^2 / lambda^2 max(cos, 0))``.
 
     Directivity follows the area of the aperture, so that denser arrays get no free gain, and

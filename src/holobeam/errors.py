@@ -80,7 +80,8 @@ def check_finite(argument: str, tensor: Tensor) -> Tensor:
     if count:
         first = tuple(int(i) for i in bad.nonzero()[0])
         raise InputError(
-            argument, f"{count} of {tensor.numel()} entries are NaN or infinite (first at {first})",
+            argument,
+            f"{count} of {tensor.numel()} entries are NaN or infinite (first at {first})",
             "every entry must be finite",
         )
     return tensor

@@ -23,7 +23,8 @@ THERMAL_NOISE_DBM_PER_HZ = -174.0
 
 def db_to_linear(decibels: Number) -> Number:
     """Convert a power ratio from decibels: ``10 ** (decibels / 10)``."""
-    return 10.0 ** (decibels / 10.0)
+    ratio: Number = 10.0 ** (decibels / 10.0)
+    return ratio
 
 
 def linear_to_db(ratio: Number) -> Number:

@@ -59,14 +59,22 @@ def coordinate_descent(
         wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
         return wide.detach().resolve_conj().contiguous().numpy()
 
-    batch, subcarriers, antennas, _, streams = quadratic.d.shape
+    _, subcarriers, antennas, _, streams = quadratic.d.shape
     z = quadratic.z
     target = np.zeros((0, subcarriers, antennas, streams), complex) if z is None else array(z)
     out = array(q).copy()
     residual = array(quadratic.residual(q)).copy()
     cpu.coordinate_sweep(
-        array(quadratic.y), residual, array(quadratic.d), array(quadratic.rho), target, out,
-        kind, np.asarray(levels, dtype=complex), sweeps, torch.get_num_threads(),
+        array(quadratic.y),
+        residual,
+        array(quadratic.d),
+        array(quadratic.rho),
+        target,
+        out,
+        kind,
+        np.asarray(levels, dtype=complex),
+        sweeps,
+        torch.get_num_threads(),
     )
     return torch.from_numpy(out).to(q.dtype)
 

@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.analog.quadratic import Quadratic
-from holobeam.frontends.element_sets import Circle, ElementSet
+from holobeam.frontends.element_sets import Circle, ElementSet, Interval
 
 
 def ascent_direction(
@@ -17,10 +17,11 @@ def ascent_direction(
     q: Complex[Tensor, "batch antennas controls"],
     element_set: ElementSet,
 ) -> Complex[Tensor, "batch antennas controls"]:
-    """Negative gradient, tangent to a circle where there is one, with unit mean square.
+    """Negative gradient, along the element set, with unit mean square.
 
     At matched decoders the negative gradient of the quadratic is the gradient of the rate, so this
-    is the direction of steepest ascent of the rate, scaled per channel.
+    is the direction of steepest ascent of the rate, scaled per channel: its tangential part on a
+    circle, its real part on an interval.
 
     Notes
     -----
@@ -30,6 +31,8 @@ def ascent_direction(
     if isinstance(element_set, Circle):
         radial = (q - element_set.centre) / element_set.radius
         step = step - (step * radial.conj()).real * radial
+    elif isinstance(element_set, Interval):
+        step = step.real.to(step.dtype)
     size = step.abs().square().sum(dim=(1, 2), keepdim=True).sqrt()
     scale = math.sqrt(q.shape[1] * q.shape[2])
     return torch.where(size > 0, step * (scale / size.clamp(min=torch.finfo(size.dtype).tiny)), 0.0)

@@ -102,14 +102,14 @@ class ChannelModel(ABC):
         return h.to(dtype=dtype, device=device)
 
 
-def complex_normal(shape: tuple[int, ...], generator: torch.Generator) -> Complex[Tensor, "..."]:
+def complex_normal(shape: tuple[int, ...], generator: torch.Generator) -> Complex[Tensor, "*shape"]:
     """Circular complex Gaussians of unit mean power, complex128."""
     return torch.randn(shape, generator=generator, dtype=torch.complex128)
 
 
 def uniform(
     shape: tuple[int, ...], low: float, high: float, generator: torch.Generator
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, "*shape"]:
     """Uniform numbers between two bounds, float64."""
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
 

@@ -76,7 +76,7 @@ class SurfaceBenchmark:
 
     h: Complex[Tensor, "256 1 3 25"]
     feed: Complex[Tensor, "25 3"]
-    snr_db: Float[Tensor, "3"]
+    snr_db: Float[Tensor, " 3"]
     best_known_sum_rate: Float[Tensor, "3 256"]
 
 

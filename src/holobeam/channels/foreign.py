@@ -80,7 +80,9 @@ def check_dtype(path: Path, name: str, dtype: np.dtype[np.generic]) -> None:
 
 def pair_fields(dtype: np.dtype[np.generic]) -> tuple[str, str] | None:
     """Names of the real and imaginary fields of a compound type, if that is what it is."""
+    if dtype.fields is None:
+        return None
     for pair in (("real", "imag"), ("r", "i")):
-        if dtype.names == pair and all(dtype[field].kind == "f" for field in pair):
+        if dtype.names == pair and all(dtype.fields[field][0].kind == "f" for field in pair):
             return pair
     return None

@@ -60,10 +60,11 @@ def read_matlab(path: Path, name: str, max_bytes: int) -> np.ndarray[Any, Any]:
         order = _byte_order(path, stream)
         data = _unpack(path, stream, element, HEAD + (16 * count if head.is_complex else 8 * count))
         real, at = _numbers(path, data, head.body, order, count)
-        values = real.astype(np.float32 if head.kind == SINGLE_CLASS else np.float64)
-        if head.is_complex:
-            imaginary, _ = _numbers(path, data, at, order, count)
-            values = values + 1j * imaginary.astype(values.dtype)
+        single = head.kind == SINGLE_CLASS
+        if not head.is_complex:
+            return real.astype("f4" if single else "f8").reshape(head.shape, order="F")
+        values = real.astype("c8" if single else "c16")
+        values.imag = _numbers(path, data, at, order, count)[0]
         return values.reshape(head.shape, order="F")
 
 

@@ -286,8 +286,8 @@ class SphericalWave(ChannelModel):
     ) -> Float[Tensor, "count users points 3"]:
         """Positions in the box, metres in the local frame; point 0 is the user."""
         distance = uniform(size, *self.distance, generator)
-        azimuth = uniform(size, *(math.radians(a) for a in self.azimuth_deg), generator)
-        elevation = uniform(size, *(math.radians(e) for e in self.elevation_deg), generator)
+        azimuth = uniform(size, *self.azimuth_deg, generator).deg2rad()
+        elevation = uniform(size, *self.elevation_deg, generator).deg2rad()
         return distance.unsqueeze(-1) * torch.stack(
             [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()],
             dim=-1,
@@ -318,7 +318,7 @@ def check_range(name: str, value: tuple[float, float], low: float, high: float) 
         raise InputError(name, f"got {value!r}", right)
 
 
-def _laplace(size: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
+def _laplace(size: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "*shape"]:
     """Laplacian numbers of standard deviation 1: a difference of two exponentials."""
     first, second = (
         torch.empty(size, dtype=torch.float64).exponential_(generator=generator) for _ in range(2)

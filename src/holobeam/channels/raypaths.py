@@ -63,7 +63,7 @@ class RayPaths:
     zenith: Float[Tensor, "users paths"]
     azimuth: Float[Tensor, "users paths"]
     user_position: Float[Tensor, "users 3"]
-    bs_position: Float[Tensor, "3"]
+    bs_position: Float[Tensor, " 3"]
     frequency: float
 
     def __post_init__(self) -> None:
@@ -92,10 +92,12 @@ class RayPaths:
         FileError
             If the file is missing, damaged or hostile, or lacks a member.
         """
-        *per_path, frequency = (torch.tensor(v) for v in read_npz(Path(path), STORED).values())
+        values = map(torch.tensor, read_npz(Path(path), STORED).values())
+        gain, delay, zenith, azimuth, user_position, bs_position, frequency = values
         if frequency.numel() != 1:
             raise FileError("path", f"{Path(path).name}: several frequencies", "need one, in Hz")
-        return cls(*per_path, frequency=float(frequency))
+        carrier = float(frequency)
+        return cls(gain, delay, zenith, azimuth, user_position, bs_position, carrier)
 
     @property
     def users(self) -> int:
@@ -105,7 +107,7 @@ class RayPaths:
     @property
     def distance(self) -> Float[Tensor, " users"]:
         """Straight distance from the base station, metres."""
-        return (self.user_position - self.bs_position).norm(dim=-1)
+        return torch.linalg.vector_norm(self.user_position - self.bs_position, dim=-1)
 
     @property
     def line_of_sight(self) -> Bool[Tensor, " users"]:
@@ -185,7 +187,7 @@ class RayPaths:
         everyone = torch.arange(self.users).unsqueeze(0)
         index = _check_users(everyone if users is None else users, self.users, rank=2)
         offsets = _check_offsets(subcarriers, self.frequency)
-        distinct, place = index.unique(return_inverse=True)
+        distinct, place = torch.unique(index, return_inverse=True)
         at_once = max(1, CHUNK_ENTRIES // (self.gain.shape[1] * panel.array.antennas))
         rows = [
             _response(self.select(chunk), panel, offsets, element_pattern, squint)
@@ -286,7 +288,7 @@ def _check_shapes(paths: RayPaths) -> None:
     if len(shape) != 2 or not all(shape) or not paths.gain.is_complex():
         wrong = f"got {paths.gain.dtype} of shape {shape}"
         raise ShapeError("gain", wrong, "need complex (users, paths), neither of them 0")
-    wanted = {name: shape for name in ("delay", "zenith", "azimuth")}
+    wanted = dict.fromkeys(("delay", "zenith", "azimuth"), shape)
     for name, right in {**wanted, "user_position": (shape[0], 3), "bs_position": (3,)}.items():
         value = getattr(paths, name)
         if tuple(value.shape) != right or not value.is_floating_point():
@@ -294,7 +296,7 @@ def _check_shapes(paths: RayPaths) -> None:
             raise ShapeError(name, wrong, f"need real numbers of shape {right}")
 
 
-def _check_users(users: Tensor, known: int, rank: int = 1) -> Int[Tensor, "..."]:
+def _check_users(users: Tensor, known: int, rank: int = 1) -> Int[Tensor, "*shape"]:
     if users.ndim != rank or users.numel() == 0:
         right = "need (users,) indices" if rank == 1 else "need (batch, users) indices"
         raise ShapeError("users", f"got shape {tuple(users.shape)}", right)

@@ -76,7 +76,9 @@ def solve_small(matrix: Tensor, right: Tensor, ridge: float = 1e-14) -> Tensor:
     size = matrix.shape[-1]
     level = matrix.diagonal(dim1=-2, dim2=-1).real.mean(dim=-1)[..., None, None]
     eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
-    solution, _ = torch.linalg.solve_ex(matrix + ridge * level * eye, right, check_errors=False)
+    solution: Tensor = torch.linalg.solve_ex(
+        matrix + ridge * level * eye, right, check_errors=False
+    )[0]
     return solution
 
 

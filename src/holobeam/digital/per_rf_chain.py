@@ -46,9 +46,14 @@ def row_step(
     wide = torch.complex128
     out = digital.to(wide).contiguous().clone()
     cpu.row_sweep(
-        link.e.to(wide).contiguous().numpy(), weights.cost.double().contiguous().numpy(),
-        wanted.to(wide).resolve_conj().contiguous().numpy(), limit.double().contiguous().numpy(),
-        out.numpy(), joint, sweeps, torch.get_num_threads(),
+        link.e.to(wide).contiguous().numpy(),
+        weights.cost.double().contiguous().numpy(),
+        wanted.to(wide).resolve_conj().contiguous().numpy(),
+        limit.double().contiguous().numpy(),
+        out.numpy(),
+        joint,
+        sweeps,
+        torch.get_num_threads(),
     )
     return out.to(digital.dtype)
 
@@ -78,8 +83,11 @@ def row_step_torch(
             if joint:
                 price = _price(energy, stiffness, limit[:, r] * subcarriers).unsqueeze(1)
             else:
-                flat = _price(energy.reshape(-1, 1), stiffness.reshape(-1, 1),
-                              limit[:, r].repeat_interleave(subcarriers))
+                flat = _price(
+                    energy.reshape(-1, 1),
+                    stiffness.reshape(-1, 1),
+                    limit[:, r].repeat_interleave(subcarriers),
+                )
                 price = flat.reshape(stiffness.shape)
             scale = stiffness + price
             safe = torch.where(scale > 0, scale, torch.ones_like(scale))

@@ -103,7 +103,11 @@ def _multiplier(values: Tensor, energy: Tensor, budget: Tensor, *, joint: bool) 
     limit = budget.unsqueeze(1).expand(batch, subcarriers)
     if joint:
         flat = (batch, 1, subcarriers * chains)
-        values, energy, limit = values.reshape(flat), energy.reshape(flat), subcarriers * limit[:, :1]
+        values, energy, limit = (
+            values.reshape(flat),
+            energy.reshape(flat),
+            subcarriers * limit[:, :1],
+        )
     low = torch.zeros_like(limit)
     high = (energy.sum(dim=2) / limit).sqrt()
 
@@ -124,7 +128,8 @@ def _inverse_root(metric: Tensor) -> Tensor:
     top = values.amax(dim=-1, keepdim=True)
     kept = values > 1e-12 * top
     scale = torch.where(kept, values.clamp(min=1e-300).rsqrt(), 0.0)
-    return basis * scale.unsqueeze(-2)
+    root: Tensor = basis * scale.unsqueeze(-2)
+    return root
 
 
 def keep_finite(new: Tensor, old: Tensor) -> Tensor:

@@ -61,8 +61,11 @@ class Interval:
     ) -> Complex[Tensor, "*shape"]:
         """Draw uniformly between the bounds (which must be finite)."""
         if not math.isfinite(self.high - self.low):
-            raise InputError("high", f"interval [{self.low}, {self.high}]",
-                             "only a bounded interval can be sampled")
+            raise InputError(
+                "high",
+                f"interval [{self.low}, {self.high}]",
+                "only a bounded interval can be sampled",
+            )
         draw = torch.rand(tuple(shape), generator=generator, dtype=torch.float64)
         return (self.low + (self.high - self.low) * draw).to(dtype)
 

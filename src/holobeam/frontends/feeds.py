@@ -102,8 +102,9 @@ def reference_wave(
             raise ShapeError(name, f"got shape {tuple(tensor.shape)}", "need (points, 3)")
         check_finite(name, tensor)
     if not (wavelength > 0 and index > 0):
-        raise InputError("wavelength", f"got {wavelength!r} with index={index!r}",
-                         "both must be positive")
+        raise InputError(
+            "wavelength", f"got {wavelength!r} with index={index!r}", "both must be positive"
+        )
     distance = torch.cdist(positions.double(), feed_positions.double())
     return torch.polar(torch.ones_like(distance), -index * 2.0 * math.pi / wavelength * distance)
 
@@ -125,7 +126,7 @@ def microstrips(
     rf_chains
         Number of strips R.
     elements
-        Elements on each strip; ``N = R * elements``, element e of strip r is row ``r elements + e``.
+        Elements on each strip; element e of strip r is row ``r * elements + e``.
     spacing
         Metres between elements along a strip.
     feeding
@@ -143,19 +144,25 @@ def microstrips(
     check_count("elements", elements)
     feeding = check_choice("feeding", feeding, ("left", "centre"))
     if not (spacing > 0 and attenuation >= 0):
-        raise InputError("spacing", f"got {spacing!r} with attenuation={attenuation!r}",
-                         "need a positive spacing and no gain along the strip")
+        raise InputError(
+            "spacing",
+            f"got {spacing!r} with attenuation={attenuation!r}",
+            "need a positive spacing and no gain along the strip",
+        )
     along = torch.arange(elements, dtype=torch.float64) * spacing
     if feeding == "centre":
         along = (along - along.mean()).abs()
     wave = torch.polar((-attenuation * along).exp(), -wavenumber * along)
     if feeding == "centre" and split_power:
         wave = wave / math.sqrt(2.0)
-    return torch.block_diag(*wave.expand(rf_chains, elements).unsqueeze(-1))
+    return block_diagonal(wave.unsqueeze(1), rf_chains)
 
 
 def strips_of_array(
-    array: Array, rf_chains: int, *, attenuation: float = MICROSTRIP_ATTENUATION,
+    array: Array,
+    rf_chains: int,
+    *,
+    attenuation: float = MICROSTRIP_ATTENUATION,
     wavenumber: float = MICROSTRIP_WAVENUMBER,
 ) -> Complex[Tensor, "antennas rf_chains"]:
     """Waveguides that run up the columns of a planar array, fed at the lower edge.
@@ -165,8 +172,18 @@ def strips_of_array(
     """
     columns, rows = array.shape
     if columns % check_count("rf_chains", rf_chains):
-        raise InputError("rf_chains", f"{rf_chains} strips groups over {columns} columns",
-                         "the number of columns must be a multiple of rf_chains")
+        raise InputError(
+            "rf_chains",
+            f"{rf_chains} strips groups over {columns} columns",
+            "the number of columns must be a multiple of rf_chains",
+        )
     column = microstrips(1, rows, array.spacing, attenuation=attenuation, wavenumber=wavenumber)
     group = column.repeat(columns // rf_chains, 1)
-    return torch.block_diag(*[group] * rf_chains)
+    return block_diagonal(group, rf_chains)
+
+
+def block_diagonal(
+    column: Complex[Tensor, "elements 1"], rf_chains: int
+) -> Complex[Tensor, "antennas rf_chains"]:
+    """Feed in which every chain drives a group of elements of its own, all groups alike."""
+    return torch.kron(torch.eye(rf_chains, dtype=column.dtype), column)

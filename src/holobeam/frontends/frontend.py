@@ -11,6 +11,7 @@ from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, check_choice, check_count, check_finite
 from holobeam.frontends.element_sets import Circle, ElementSet, Interval, Points
+from holobeam.frontends.feeds import block_diagonal
 from holobeam.frontends.power_model import (
     DIGITAL_POWER,
     LOSSLESS,
@@ -57,11 +58,15 @@ class Frontend:
         else:
             _check_feed(self.feed)
             if self.controls not in {1, self.rf_chains}:
-                raise InputError("controls", f"got {self.controls}",
-                                 f"use 1 (shared) or rf_chains={self.rf_chains} (one per branch)")
+                raise InputError(
+                    "controls",
+                    f"got {self.controls}",
+                    f"use 1 (shared) or rf_chains={self.rf_chains} (one per branch)",
+                )
         if not 0.0 <= self.insertion_loss_db < float("inf"):
-            raise InputError("insertion_loss_db", f"got {self.insertion_loss_db!r}",
-                             "it must be finite and >= 0")
+            raise InputError(
+                "insertion_loss_db", f"got {self.insertion_loss_db!r}", "it must be finite and >= 0"
+            )
 
     @property
     def is_digital(self) -> bool:
@@ -86,8 +91,11 @@ class Frontend:
     def scaled_feed(self) -> Complex[Tensor, "subcarriers antennas rf_chains"]:
         """Feed as ``(F or 1, N, R)`` with the insertion loss applied."""
         if self.feed is None:
-            raise InputError("frontend", "a fully digital array has no feed",
-                             "take the link in the span of the channel")
+            raise InputError(
+                "frontend",
+                "a fully digital array has no feed",
+                "take the link in the span of the channel",
+            )
         feed = self.feed if self.feed.ndim == 3 else self.feed.unsqueeze(0)
         return feed * self.loss_amplitude if self.insertion_loss_db else feed
 
@@ -201,15 +209,19 @@ def phase_shifters(
         name = f"phase-shifters{suffix}"
         return Frontend(feed, element_set, rf_chains, name, power_model=model)
     if antennas % rf_chains:
-        raise InputError("antennas", f"{antennas} is not a multiple of rf_chains={rf_chains}",
-                         "a sub-connected array splits its antennas evenly")
+        raise InputError(
+            "antennas",
+            f"{antennas} is not a multiple of rf_chains={rf_chains}",
+            "a sub-connected array splits its antennas evenly",
+        )
     ones = torch.ones(antennas // rf_chains, 1, dtype=torch.complex128)
-    feed = torch.block_diag(*[ones] * rf_chains)
+    feed = block_diagonal(ones, rf_chains)
     return Frontend(feed, element_set, 1, f"phase-shifters-sub{suffix}", power_model=model)
 
 
 def fully_digital(antennas: int) -> Frontend:
     """Make an array with one RF chain behind every antenna: the bound for all others."""
     check_count("antennas", antennas)
-    return Frontend(None, Points((1.0,)), 1, "digital", power_model=DIGITAL_POWER,
-                    array_size=antennas)
+    return Frontend(
+        None, Points((1.0,)), 1, "digital", power_model=DIGITAL_POWER, array_size=antennas
+    )

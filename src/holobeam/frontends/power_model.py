@@ -36,8 +36,11 @@ class PowerModel:
             if not 0.0 <= value < float("inf"):
                 raise InputError(field.name, f"got {value!r}", "it must be finite and >= 0")
         if not 0.0 < self.amplifier_efficiency <= 1.0:
-            raise InputError("amplifier_efficiency", f"got {self.amplifier_efficiency!r}",
-                             "it must lie in (0, 1]")
+            raise InputError(
+                "amplifier_efficiency",
+                f"got {self.amplifier_efficiency!r}",
+                "it must lie in (0, 1]",
+            )
 
     def total(self, amplifier_output: Tensor, rf_chains: int, controls: int) -> Tensor:
         """DC power in mW, given the radio-frequency power that leaves the amplifiers in mW."""

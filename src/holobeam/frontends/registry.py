@@ -28,16 +28,20 @@ _BUILT_IN: dict[str, tuple[FrontendFactory, str]] = {
     "rhs-4level": (lambda a, r: _surface(a, r, 4), "holographic surface, amplitudes in thirds"),
     "dma": (lambda a, r: dma(strips_of_array(a, r)), "metasurface antenna, Lorentzian elements"),
     "dma-binary": (
-        lambda a, r: dma(strips_of_array(a, r), "binary"), "metasurface antenna, elements on or off"
+        lambda a, r: dma(strips_of_array(a, r), "binary"),
+        "metasurface antenna, elements on or off",
     ),
     "phase-shifters": (
-        lambda a, r: phase_shifters(a.antennas, r), "every chain to every antenna, any phase"
+        lambda a, r: phase_shifters(a.antennas, r),
+        "every chain to every antenna, any phase",
     ),
     "phase-shifters-2bit": (
-        lambda a, r: phase_shifters(a.antennas, r, bits=2), "fully connected, four phases"
+        lambda a, r: phase_shifters(a.antennas, r, bits=2),
+        "fully connected, four phases",
     ),
     "phase-shifters-sub": (
-        lambda a, r: phase_shifters(a.antennas, r, "sub"), "each chain drives N / R antennas"
+        lambda a, r: phase_shifters(a.antennas, r, "sub"),
+        "each chain drives N / R antennas",
     ),
     "digital": (lambda a, r: fully_digital(a.antennas), "a chain behind every antenna"),
 }

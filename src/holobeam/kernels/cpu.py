@@ -11,12 +11,16 @@ over controls q that live on an interval, on a circle or on a list of points. On
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 INTERVAL, CIRCLE, POINTS = 0, 1, 2
+
+SPECIAL_FROM = 64
+"""Elements from which on a kernel is compiled for the very shape (seconds, once per machine)."""
 
 # No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -44,84 +48,102 @@ def _project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float
     return levels[index].real, levels[index].imag
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _sweep_channel(
-    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any, kind: int, levels: Any, sweeps: int
-) -> None:
-    """Sweep one channel in place: y (F, J, N), residual (F, J, S), d (F, N, C, S), q (N, C)."""
-    subcarriers, rows, antennas = y.shape
-    controls, streams = d.shape[2], d.shape[3]
-    pull = np.empty((subcarriers, streams), dtype=np.complex128)
-    moved = np.empty((subcarriers, streams), dtype=np.complex128)
-    stiffness = np.empty(subcarriers)
-    for _ in range(sweeps):
-        for n in range(antennas):
-            # pull_f = y_n^H E_f + rho_f (X_f[n] - Z_f[n]): half the gradient with respect to X_f[n].
-            for f in range(subcarriers):
-                energy = 0.0
-                for s in range(streams):
-                    pull[f, s] = 0.0
-                    moved[f, s] = 0.0
-                for j in range(rows):
-                    column = y[f, j, n]
-                    re, im = column.real, column.imag
-                    energy += re * re + im * im
-                    for s in range(streams):
-                        e = residual[f, j, s]
-                        pull[f, s] += complex(re * e.real + im * e.imag, re * e.imag - im * e.real)
-                price = rho[f]
-                stiffness[f] = energy + price
-                if price > 0.0:
-                    for c in range(controls):
-                        weight = q[n, c] * price
-                        for s in range(streams):
-                            pull[f, s] += weight * d[f, n, c, s]
-                    if z.shape[0] > 0:
-                        for s in range(streams):
-                            pull[f, s] -= price * z[f, n, s]
-            changed = False
-            for c in range(controls):
-                curvature, slope_re, slope_im = 0.0, 0.0, 0.0
-                for f in range(subcarriers):
-                    size = 0.0
-                    for s in range(streams):
-                        a, b = pull[f, s], d[f, n, c, s]
-                        size += b.real * b.real + b.imag * b.imag
-                        slope_re += a.real * b.real + a.imag * b.imag
-                        slope_im += a.imag * b.real - a.real * b.imag
-                    curvature += stiffness[f] * size
-                if not curvature > 0.0:
-                    continue
-                old = q[n, c]
-                new_re, new_im = _project(
-                    kind, levels, old.real - slope_re / curvature, old.imag - slope_im / curvature
-                )
-                step = complex(new_re - old.real, new_im - old.imag)
-                if step.real == 0.0 and step.imag == 0.0:
-                    continue
-                changed = True
-                q[n, c] = complex(new_re, new_im)
-                for f in range(subcarriers):
-                    for s in range(streams):
-                        shift = step * d[f, n, c, s]
-                        moved[f, s] += shift
-                        pull[f, s] += stiffness[f] * shift
-            if changed:
-                for f in range(subcarriers):
-                    for j in range(rows):
-                        column = y[f, j, n]
-                        for s in range(streams):
-                            residual[f, j, s] += column * moved[f, s]
+@cache
+def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> Any:
+    """Compile the sweep for one shape; 0 stands for an axis that is read from the arrays.
 
+    Known lengths let the compiler unroll the inner loops: 1.5 to 2 times faster at four users.
+    """
+    known_j, known_s, known_f, known_c = rows, streams, subcarriers, controls
 
-@njit(cache=True, nogil=True)
-def _sweep_batch(
-    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any,
-    kind: int, levels: Any, sweeps: int, first: int, last: int,
-) -> None:
-    for b in range(first, last):
-        target = z[b] if z.shape[0] > 0 else z.reshape((0, z.shape[2], z.shape[3]))
-        _sweep_channel(y[b], residual[b], d[b], rho[b], target, q[b], kind, levels, sweeps)
+    @njit(cache=True, nogil=True, fastmath=_FAST)
+    def sweep(
+        y: Any,
+        residual: Any,
+        d: Any,
+        rho: Any,
+        z: Any,
+        q: Any,
+        kind: int,
+        levels: Any,
+        sweeps: int,
+        first: int,
+        last: int,
+    ) -> None:
+        n_f = known_f if known_f > 0 else y.shape[1]
+        n_j = known_j if known_j > 0 else y.shape[2]
+        n_c = known_c if known_c > 0 else d.shape[3]
+        n_s = known_s if known_s > 0 else d.shape[4]
+        targeted = z.shape[0] > 0
+        pull = np.empty((n_f, n_s), dtype=np.complex128)
+        moved = np.empty((n_f, n_s), dtype=np.complex128)
+        stiffness = np.empty(n_f)
+        for b in range(first, last):
+            for _ in range(sweeps):
+                for n in range(y.shape[3]):
+                    # pull_f = y_n^H E_f + rho_f (X_f[n] - Z_f[n]): gradient with respect to X_f[n].
+                    for f in range(n_f):
+                        energy = 0.0
+                        for s in range(n_s):
+                            pull[f, s] = 0.0
+                            moved[f, s] = 0.0
+                        for j in range(n_j):
+                            column = y[b, f, j, n]
+                            re, im = column.real, column.imag
+                            energy += re * re + im * im
+                            for s in range(n_s):
+                                e = residual[b, f, j, s]
+                                pull[f, s] += complex(
+                                    re * e.real + im * e.imag, re * e.imag - im * e.real
+                                )
+                        price = rho[b, f]
+                        stiffness[f] = energy + price
+                        if price > 0.0:
+                            for c in range(n_c):
+                                weight = q[b, n, c] * price
+                                for s in range(n_s):
+                                    pull[f, s] += weight * d[b, f, n, c, s]
+                            if targeted:
+                                for s in range(n_s):
+                                    pull[f, s] -= price * z[b, f, n, s]
+                    changed = False
+                    for c in range(n_c):
+                        curvature, slope_re, slope_im = 0.0, 0.0, 0.0
+                        for f in range(n_f):
+                            size = 0.0
+                            for s in range(n_s):
+                                up, way = pull[f, s], d[b, f, n, c, s]
+                                size += way.real * way.real + way.imag * way.imag
+                                slope_re += up.real * way.real + up.imag * way.imag
+                                slope_im += up.imag * way.real - up.real * way.imag
+                            curvature += stiffness[f] * size
+                        if not curvature > 0.0:
+                            continue
+                        old = q[b, n, c]
+                        new_re, new_im = _project(
+                            kind,
+                            levels,
+                            old.real - slope_re / curvature,
+                            old.imag - slope_im / curvature,
+                        )
+                        step = complex(new_re - old.real, new_im - old.imag)
+                        if step.real == 0.0 and step.imag == 0.0:
+                            continue
+                        changed = True
+                        q[b, n, c] = complex(new_re, new_im)
+                        for f in range(n_f):
+                            for s in range(n_s):
+                                shift = step * d[b, f, n, c, s]
+                                moved[f, s] += shift
+                                pull[f, s] += stiffness[f] * shift
+                    if changed:
+                        for f in range(n_f):
+                            for j in range(n_j):
+                                column = y[b, f, j, n]
+                                for s in range(n_s):
+                                    residual[b, f, j, s] += column * moved[f, s]
+
+    return sweep
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -132,7 +154,7 @@ def _rows_batch(
 
     Minimises ``sum_f sum_k c |(E V)_k|^2 - 2 Re tr(target^H E V)``, one row of V after the other.
     """
-    batch, subcarriers, users, chains = e.shape
+    _, subcarriers, users, chains = e.shape
     streams = v.shape[3]
     got = np.empty((subcarriers, users, streams), dtype=np.complex128)
     want = np.empty((subcarriers, streams), dtype=np.complex128)
@@ -218,18 +240,40 @@ def _spread(work: Any, batch: int, cost: float, threads: int) -> None:
 
 
 def coordinate_sweep(
-    y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any,
-    kind: int, levels: Any, sweeps: int, threads: int,
+    y: Any,
+    residual: Any,
+    d: Any,
+    rho: Any,
+    z: Any,
+    q: Any,
+    kind: int,
+    levels: Any,
+    sweeps: int,
+    threads: int,
 ) -> None:
-    """Sweep a batch in place; arrays as in :func:`_sweep_channel` with a leading batch axis.
+    """Sweep a batch in place.
 
-    ``z`` has length 0 on its batch axis where there is no target.
+    Parameters
+    ----------
+    y, residual, d, rho, z, q
+        ``(B, F, J, N)``, ``(B, F, J, S)``, ``(B, F, N, C, S)``, ``(B, F)``, ``(B, F, N, S)`` and
+        ``(B, N, C)``; complex128 but rho, float64. ``z`` is empty on its batch axis where there is
+        no target; ``residual`` and ``q`` are changed.
+    kind, levels
+        Element set: INTERVAL (low, high), CIRCLE (centre, radius) or POINTS (the levels).
+    sweeps, threads
+        Passes over all elements; threads at most.
     """
-    batch = y.shape[0]
-    cost = q.size * sweeps * y.shape[1] * y.shape[2] * d.shape[3] * 6e-9
+    batch, subcarriers, rows, antennas = y.shape
+    controls, streams = d.shape[3], d.shape[4]
+    # The choice looks at one channel's shape alone, so that its numbers don't depend on its mates.
+    special = subcarriers == 1 and 1 <= rows == streams <= 8 and antennas >= SPECIAL_FROM
+    shape = (rows, streams, 1, controls) if special else (0, 0, 0, 0)
+    sweep = _sweep_kernel(*shape)
+    cost = q.size * sweeps * subcarriers * (2 * rows + 4) * streams * 3e-9
 
     def work(first: int, last: int) -> None:
-        _sweep_batch(y, residual, d, rho, z, q, kind, levels, sweeps, first, last)
+        sweep(y, residual, d, rho, z, q, kind, levels, sweeps, first, last)
 
     _spread(work, batch, cost, threads)
 

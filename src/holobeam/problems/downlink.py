@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
@@ -16,11 +16,8 @@ from holobeam.digital.per_rf_chain import row_step
 from holobeam.digital.wmmse import folded_step, mmse_weights
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import inputs
+from holobeam.problems.inputs import Budget, PowerAt, Utility
 from holobeam.problems.rates import proportional_fairness, spectral_efficiency
-
-PowerAt = Literal["radiated", "feeds", "per_rf_chain"]
-Budget = Literal["mean", "each"]
-Utility = Literal["sum_rate", "proportional_fair"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -69,7 +66,7 @@ class Downlink:
     h: Complex[Tensor, "batch subcarriers users antennas"]
     frontend: Frontend
     noise_power: Float[Tensor, "batch users"]
-    power: Float[Tensor, "batch *rf_chains"]
+    power: Float[Tensor, batch * rf_chains]
     power_at: PowerAt
     budget: Budget
     user_weights: Float[Tensor, "batch users"]
@@ -94,19 +91,19 @@ class Downlink:
         h = inputs.channels("h", h)
         inputs.frontend_fits(frontend, h)
         frontend = frontend.to(h)
-        power_at = inputs.power_place(power_at)
-        watts = inputs.power(power, power_at, h, frontend)
+        place = inputs.power_place(power_at)
+        allowed = inputs.power(power, place, h, frontend)
         values: dict[str, Any] = {
             "h": h,
             "frontend": frontend,
-            "power": watts,
-            "noise_power": inputs.noise(snr_db, noise_power, watts, h, power_at),
-            "power_at": power_at,
+            "power": allowed,
+            "noise_power": inputs.noise(snr_db, noise_power, allowed, h, place),
+            "power_at": place,
             "budget": inputs.budget(budget),
             "user_weights": inputs.weights(weights, h),
             "utility_name": inputs.utility(utility),
             "true_h": None if true_h is None else inputs.true_channels(true_h, h),
-            "basis": _span(h) if frontend.is_digital and power_at != "per_rf_chain" else None,
+            "basis": _span(h) if frontend.is_digital and place != "per_rf_chain" else None,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -278,23 +275,26 @@ class Downlink:
         eye = torch.eye(self.h.shape[3], dtype=self.h.dtype, device=self.h.device)
         return eye.expand(self.batch, self.h.shape[1], -1, -1)
 
-    def true_rates(
-        self, control: Tensor, digital: Tensor
-    ) -> Float[Tensor, "batch users"]:
+    def true_rates(self, control: Tensor, digital: Tensor) -> Float[Tensor, "batch users"]:
         """Rates on ``true_h`` where given, else on ``h``; the power is what the design spends."""
         link = self._link(self.h if self.true_h is None else self.true_h, control)
         return self.rates(link, digital)
 
     def take(self, rows: Tensor) -> Downlink:
         """Restrict the problem to some channels of the batch."""
-        return self.with_(**{
-            name: None if value is None else value[rows]
-            for name, value in (
-                ("h", self.h), ("noise_power", self.noise_power), ("power", self.power),
-                ("user_weights", self.user_weights), ("true_h", self.true_h),
-                ("basis", self.basis),
-            )
-        })
+        return self.with_(
+            **{
+                name: None if value is None else value[rows]
+                for name, value in (
+                    ("h", self.h),
+                    ("noise_power", self.noise_power),
+                    ("power", self.power),
+                    ("user_weights", self.user_weights),
+                    ("true_h", self.true_h),
+                    ("basis", self.basis),
+                )
+            }
+        )
 
     def with_(self, **changes: Any) -> Downlink:
         """Copy with some fields replaced, unchecked: for solvers, on tensors of the right shape."""
@@ -321,5 +321,5 @@ class Downlink:
 
 def _span(h: Tensor) -> Tensor:
     """Orthonormal basis of the rows of H, ``(B, F, N, min(K, N))``."""
-    basis, _ = torch.linalg.qr(h.mH)
+    basis: Tensor = torch.linalg.qr(h.mH)[0]
     return basis.resolve_conj().contiguous()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, check_choice, check_finite, check_positive
 from holobeam.frontends.frontend import Frontend
 
-_PLACES = ("radiated", "feeds", "per_rf_chain")
-_BUDGETS = ("mean", "each")
-_UTILITIES = ("sum_rate", "proportional_fair")
+PowerAt = Literal["radiated", "feeds", "per_rf_chain"]
+Budget = Literal["mean", "each"]
+Utility = Literal["sum_rate", "proportional_fair"]
+
+_PLACES: tuple[PowerAt, ...] = ("radiated", "feeds", "per_rf_chain")
+_BUDGETS: tuple[Budget, ...] = ("mean", "each")
+_UTILITIES: tuple[Utility, ...] = ("sum_rate", "proportional_fair")
 
 
 def channels(name: str, h: Tensor) -> Tensor:
@@ -21,7 +27,8 @@ def channels(name: str, h: Tensor) -> Tensor:
         raise InputError(name, f"got dtype {h.dtype}", "need complex64 or complex128")
     if h.ndim not in {3, 4}:
         raise ShapeError(
-            name, f"got shape {tuple(h.shape)} with {h.ndim} axes",
+            name,
+            f"got shape {tuple(h.shape)} with {h.ndim} axes",
             "need (batch, subcarriers, users, antennas) or (batch, users, antennas)",
         )
     h = h.unsqueeze(1) if h.ndim == 3 else h
@@ -36,38 +43,47 @@ def true_channels(true_h: Tensor, h: Tensor) -> Tensor:
     """Return the true channels, of the same shape, dtype and device as the estimate."""
     true_h = channels("true_h", true_h)
     if true_h.shape != h.shape:
-        raise ShapeError("true_h", f"got shape {tuple(true_h.shape)}",
-                         f"need that of h, {tuple(h.shape)}")
+        raise ShapeError(
+            "true_h", f"got shape {tuple(true_h.shape)}", f"need that of h, {tuple(h.shape)}"
+        )
     return true_h.to(h)
 
 
 def frontend_fits(frontend: Frontend, h: Tensor) -> None:
     """Raise unless the front-end has as many elements (and subcarriers) as the channels."""
     if not isinstance(frontend, Frontend):
-        raise InputError("frontend", f"got {type(frontend).__name__}",
-                         "need a Frontend, e.g. from holobeam.frontends")
+        raise InputError(
+            "frontend",
+            f"got {type(frontend).__name__}",
+            "need a Frontend, e.g. from holobeam.frontends",
+        )
     if frontend.antennas != h.shape[3]:
         raise ShapeError(
-            "h", f"its last axis has {h.shape[3]} antennas, the {frontend.name} front-end has "
-            f"{frontend.antennas}", "they must agree (h is (batch, subcarriers, users, antennas))",
+            "h",
+            f"its last axis has {h.shape[3]} antennas, the {frontend.name} front-end has "
+            f"{frontend.antennas}",
+            "they must agree (h is (batch, subcarriers, users, antennas))",
         )
     feed = frontend.feed
     if feed is not None and feed.ndim == 3 and feed.shape[0] not in {1, h.shape[1]}:
-        raise ShapeError("frontend", f"its feed has {feed.shape[0]} subcarriers, h has "
-                         f"{h.shape[1]}", "they must agree")
+        raise ShapeError(
+            "frontend",
+            f"its feed has {feed.shape[0]} subcarriers, h has {h.shape[1]}",
+            "they must agree",
+        )
 
 
-def power_place(value: str) -> str:
+def power_place(value: str) -> PowerAt:
     """Return where power is counted."""
     return check_choice("power_at", value, _PLACES)
 
 
-def budget(value: str) -> str:
+def budget(value: str) -> Budget:
     """Return over what the budget holds."""
     return check_choice("budget", value, _BUDGETS)
 
 
-def utility(value: str) -> str:
+def utility(value: str) -> Utility:
     """Return what is maximised."""
     return check_choice("utility", value, _UTILITIES)
 
@@ -112,8 +128,11 @@ def weights(value: Tensor | None, h: Tensor) -> Tensor:
         return torch.ones(shape, dtype=h.real.dtype, device=h.device)
     tensor = check_finite("weights", _real(value, h))
     if bool((tensor < 0).any()) or not bool((tensor > 0).any()):
-        raise InputError("weights", f"smallest {float(tensor.min()):g}, largest "
-                         f"{float(tensor.max()):g}", "need weights >= 0, at least one positive")
+        raise InputError(
+            "weights",
+            f"smallest {float(tensor.min()):g}, largest {float(tensor.max()):g}",
+            "need weights >= 0, at least one positive",
+        )
     return _broadcast("weights", tensor, shape, h)
 
 
@@ -128,5 +147,8 @@ def _broadcast(name: str, tensor: Tensor, shape: tuple[int, ...], h: Tensor) -> 
     try:
         return tensor.expand(shape).contiguous()
     except RuntimeError:
-        raise ShapeError(name, f"got shape {tuple(tensor.shape)}",
-                         f"need a number or something that broadcasts to {shape}") from None
+        raise ShapeError(
+            name,
+            f"got shape {tuple(tensor.shape)}",
+            f"need a number or something that broadcasts to {shape}",
+        ) from None

@@ -134,15 +134,20 @@ class Alternating(Solver):
         return normalise_amplitudes(control, digital)
 
     def _state(
-        self, problem: Downlink, control: Tensor, digital: Tensor, count: int,
+        self,
+        problem: Downlink,
+        control: Tensor,
+        digital: Tensor,
+        count: int,
         momentum: Momentum | None = None,
     ) -> State:
         link = problem.link(control)
         digital = problem.rescale(link, digital)
         if momentum is None and self.extrapolate:
             momentum = Momentum(control, torch.ones_like(digital[:, 0, 0, 0].real))
-        return State(control, digital, problem.utility(link, digital),
-                     Memory(link, count, momentum))
+        return State(
+            control, digital, problem.utility(link, digital), Memory(link, count, momentum)
+        )
 
     def _first(self, problem: Downlink, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.begin == "fit" and not problem.frontend.is_digital:
@@ -178,8 +183,11 @@ def scale_is_free(problem: Downlink) -> bool:
 def surface_solver(**options: Any) -> Alternating:
     """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (rhs-mmse, (a))."""
     defaults: dict[str, Any] = {
-        "name": "mmse-fast", "max_iterations": 60, "begin": "fit",
-        "noise_schedule": annealing_schedule(), "extrapolate": True,
+        "name": "mmse-fast",
+        "max_iterations": 60,
+        "begin": "fit",
+        "noise_schedule": annealing_schedule(),
+        "extrapolate": True,
     }
     return Alternating(**{**defaults, **options})
 
@@ -205,8 +213,9 @@ def _leap(problem: Downlink, state: State) -> State:
     digital = problem.rescale(link, digital)
     utility = problem.utility(link, digital)
     accepted = utility > state.utility
-    stride = torch.where(accepted, (1.5 * momentum.stride).clamp(max=50.0),
-                         (0.5 * momentum.stride).clamp(min=0.5))
+    stride = torch.where(
+        accepted, (1.5 * momentum.stride).clamp(max=50.0), (0.5 * momentum.stride).clamp(min=0.5)
+    )
     leapt = State(ahead, digital, utility, Memory(link, memory.count, None))
     stayed = replace(state, memory=replace(memory, momentum=None))
     chosen: State = choose(accepted, leapt, stayed)
@@ -217,7 +226,10 @@ def _leap(problem: Downlink, state: State) -> State:
 def coordinate_solver(**options: Any) -> Alternating:
     """``wmmse-cd``: one exact sweep an iteration on any front-end, annealed and extrapolated."""
     defaults: dict[str, Any] = {
-        "name": "wmmse-cd", "max_iterations": 120, "begin": "relax",
-        "noise_schedule": annealing_schedule(), "extrapolate": True,
+        "name": "wmmse-cd",
+        "max_iterations": 120,
+        "begin": "relax",
+        "noise_schedule": annealing_schedule(),
+        "extrapolate": True,
     }
     return Alternating(**{**defaults, **options})

@@ -51,6 +51,8 @@ class Solver:
         Steps at most.
     tolerance
         A channel is converged when a step gains less than this, relative to its utility.
+    patience
+        A channel is stalled when so many steps in a row gave no better point.
     keep
         ``best`` returns the best point met, ``last`` the last one.
     """
@@ -60,6 +62,7 @@ class Solver:
     name: str = "custom"
     max_iterations: int = 100
     tolerance: float = 1e-7
+    patience: int = 50
     keep: str = "best"
 
     def supports(self, problem: Downlink) -> str | None:
@@ -128,8 +131,13 @@ class Solver:
             run = _iterate(self, problem, first, history, progress)
             control, digital = problem.feasible(run.best.control, run.best.digital)
         return Solution(
-            problem=problem, control=control, digital=digital, status=run.status,
-            iterations=run.iterations, solver=self.name, history=run.history,
+            problem=problem,
+            control=control,
+            digital=digital,
+            status=run.status,
+            iterations=run.iterations,
+            solver=self.name,
+            history=run.history,
             seconds=time.perf_counter() - begin,
         )
 
@@ -152,46 +160,48 @@ def _iterate(
     unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
     status = torch.full((batch,), int(unfinished), device=device)
     iterations = torch.zeros(batch, dtype=torch.long, device=device)
+    idle = torch.zeros_like(iterations)
     utilities = [best.utility.clone()]
     rows = torch.arange(batch, device=device)
-    active = problem
-    for count in range(solver.max_iterations):
-        new = solver.advance(active, state, 1)
+    for count in range(1, solver.max_iterations + 1):
+        new = solver.advance(problem, state, 1)
         sane = _finite(new)
-        iterations[rows] = count + 1
-        gain = new.utility - state.utility
-        small = gain.abs() <= solver.tolerance * new.utility.abs().clamp(min=1e-12)
-        done = small & sane if solver.settled(new) else torch.zeros_like(sane)
-        best = _improve(best, new, rows, sane, solver.keep)
-        status[rows[done]] = Status.CONVERGED
+        better = sane & (new.utility > best.utility[rows])
+        best = _write(best, new, rows, better if solver.keep == "best" else sane)
+        iterations[rows] = count
+        gain = (new.utility - state.utility).abs()
+        small = gain <= solver.tolerance * new.utility.abs().clamp(min=1e-12)
+        settled = solver.settled(new)
+        converged = sane & small & settled
+        idle[rows] = 0 if not settled else torch.where(better, 0, idle[rows] + 1)
+        stalled = sane & (idle[rows] >= solver.patience)
+        status[rows[stalled]] = Status.STALLED
+        status[rows[converged]] = Status.CONVERGED
         status[rows[~sane]] = Status.NON_FINITE
         if keep_history:
             utilities.append(best.utility.clone())
         if progress is not None:
-            progress(count + 1, solver.max_iterations)
-        running = sane & ~done
+            progress(count, solver.max_iterations)
+        kept = (sane & ~converged & ~stalled).nonzero().squeeze(1)
+        if kept.numel() == 0:
+            break
         state = new
-        if not bool(running.all()):
-            kept = running.nonzero().squeeze(1)
-            if kept.numel() == 0:
-                break
-            rows, active, state = rows[kept], active.take(kept), take(state, kept)
+        if kept.numel() < rows.numel():
+            rows, problem, state = rows[kept], problem.take(kept), take(state, kept)
     history = torch.stack(utilities, dim=1) if keep_history else None
     return _Run(best, status, iterations, history)
 
 
-def _improve(best: State, new: State, rows: Tensor, sane: Tensor, keep: str) -> State:
-    """Best state so far (or the last finite one), written channel by channel."""
-    better = sane & (new.utility > best.utility[rows]) if keep == "best" else sane
-    if not bool(better.any()):
+def _write(best: State, new: State, rows: Tensor, where: Tensor) -> State:
+    """Put some channels of ``new`` into their places in ``best``."""
+    if not bool(where.any()):
         return best
-    where = rows[better]
-    parts = []
-    for old, fresh in (
-        (best.control, new.control), (best.digital, new.digital), (best.utility, new.utility)
-    ):
-        parts.append(old.index_copy(0, where, fresh[better]))
-    return State(*parts)
+    into = rows[where]
+    return State(
+        best.control.index_copy(0, into, new.control[where]),
+        best.digital.index_copy(0, into, new.digital[where]),
+        best.utility.index_copy(0, into, new.utility[where]),
+    )
 
 
 def _finite(state: State) -> Tensor:
@@ -220,8 +230,9 @@ def choose(mask: Tensor, yes: Any, no: Any) -> Any:
     if isinstance(yes, tuple):
         return tuple(choose(mask, a, b) for a, b in zip(yes, no, strict=True))
     if is_dataclass(yes) and not isinstance(yes, type):
-        parts = {f.name: choose(mask, getattr(yes, f.name), getattr(no, f.name))
-                 for f in fields(yes)}
+        parts = {
+            f.name: choose(mask, getattr(yes, f.name), getattr(no, f.name)) for f in fields(yes)
+        }
         return replace(yes, **parts)
     return yes
 
@@ -337,4 +348,3 @@ class BestOf(Solver):
         for solver in self.solvers[1:]:
             best = best.better(solver(problem, **options))
         return replace(best, solver=self.name)
-

@@ -1,9 +1,9 @@
-"""Solvers without a loop over the controls: matched filters, zero forcing, digital WMMSE, random."""
+"""Solvers that don't iterate over the controls: linear precoders, digital WMMSE, random."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,8 +30,10 @@ Rule = Literal["mrt", "zf", "rzf", "zf-water-filling"]
 def needs_chains(problem: Downlink) -> str | None:
     """Reason why zero forcing can't serve: more users than RF chains."""
     if problem.users > problem.chains:
-        return (f"zero forcing needs K <= R, got {problem.users} users on {problem.chains} RF "
-                "chains; use rzf, wmmse-cd or vp")
+        return (
+            f"zero forcing needs K <= R, got {problem.users} users on {problem.chains} RF "
+            "chains; use rzf, wmmse-cd or vp"
+        )
     return None
 
 
@@ -86,8 +88,10 @@ class DigitalWmmse(Solver):
     def supports(self, problem: Downlink) -> str | None:
         """Serves fully digital arrays, unless the controls are drawn at random."""
         if self.controls == "none" and not problem.frontend.is_digital:
-            return (f"it designs fully digital arrays, not {problem.frontend.name}; use wmmse-cd "
-                    "or vp there")
+            return (
+                f"it designs fully digital arrays, not {problem.frontend.name}; use wmmse-cd "
+                "or vp there"
+            )
         return None
 
     def init(
@@ -112,10 +116,7 @@ class DigitalWmmse(Solver):
         return State(state.control, digital, problem.utility(link, digital), link)
 
 
-def digital_bound(**options: object) -> BestOf:
-    """``wmmse-digital``: the better of the RZF and the equal-power RZF start."""
-    base = DigitalWmmse()
-    racers = tuple(
-        replace(base, equal_power=equal, **options) for equal in (True, False)  # type: ignore[arg-type]
-    )
-    return BestOf(name="wmmse-digital", solvers=racers)
+def digital_bound(name: str = "wmmse-digital", **options: Any) -> BestOf:
+    """``wmmse-digital``: the better of the equal-power RZF and the plain RZF start."""
+    base = DigitalWmmse(**options)
+    return BestOf(name=name, solvers=(base, replace(base, equal_power=False)))

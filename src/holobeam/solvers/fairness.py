@@ -92,7 +92,8 @@ class ProportionalFair(Solver):
     @staticmethod
     def _weighted(problem: Downlink, weights: Tensor, power: float) -> Downlink:
         return problem.with_(
-            user_weights=weights, utility_name="sum_rate",
+            user_weights=weights,
+            utility_name="sum_rate",
             noise_power=problem.noise_power / power,
         )
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from holobeam.analog.projected_gradient import ascent_direction
 from holobeam.digital.link import Link
-from holobeam.frontends.element_sets import Interval
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Solver, State
 from holobeam.solvers.starts import (
@@ -67,15 +66,19 @@ class VariableProjection(Solver):
     ) -> State:
         """Channel phases and equal-power RZF, or ``start``."""
         if start is not None:
-            return self._state(problem, start.control, start.control, start.digital,
-                               torch.zeros_like(start.control), 0)
-        latent = (
-            random_control(problem, generator) if self.begin == "random"
-            else matched_control(relax(problem), generator)
-        )
-        control = problem.frontend.project(latent)
-        digital = digital_start(problem, problem.link(control))
-        return self._state(problem, control, latent, digital, torch.zeros_like(control), 0)
+            control = latent = start.control
+            link = problem.link(control)
+            digital = start.digital
+        else:
+            latent = (
+                random_control(problem, generator)
+                if self.begin == "random"
+                else matched_control(relax(problem), generator)
+            )
+            control = problem.frontend.project(latent)
+            link = problem.link(control)
+            digital = digital_start(problem, link)
+        return _judged(problem, control, digital, Memory(link, latent, torch.zeros_like(latent), 0))
 
     def variant(self, index: int) -> Solver:
         """Random controls for every start but the first."""
@@ -83,42 +86,30 @@ class VariableProjection(Solver):
 
     def step(self, problem: Downlink, state: State) -> State:
         """Ascend on the controls, project, refresh V."""
+        control, digital, memory = state.control, state.digital, state.memory
+        if not problem.frontend.is_digital:
+            control, memory = self._ascend(problem, state)
+        for _ in range(self.digital_steps):
+            weights = problem.weights(memory.link, digital)
+            digital = problem.digital_step(memory.link, weights, digital)
+        return _judged(problem, control, digital, replace(memory, count=memory.count + 1))
+
+    def _ascend(self, problem: Downlink, state: State) -> tuple[Tensor, Memory]:
         memory: Memory = state.memory
-        digital = state.digital
-        if problem.frontend.is_digital:
-            return self._refresh(problem, state.control, state.control, digital,
-                                 memory.velocity, memory.count, memory.link)
         continuous = relaxed(problem.frontend.element_set)
-        weights = problem.weights(memory.link, digital)
-        quadratic = problem.analog_quadratic(weights, digital)
+        weights = problem.weights(memory.link, state.digital)
+        quadratic = problem.analog_quadratic(weights, state.digital)
         direction = ascent_direction(quadratic, state.control, continuous)
-        if isinstance(continuous, Interval):
-            direction = direction.real.to(direction.dtype)
         velocity = direction + self.momentum * memory.velocity
         latent = continuous.project(memory.latent + self._size(memory.count) * velocity)
         control = problem.frontend.project(latent)
-        return self._refresh(problem, control, latent, digital, velocity, memory.count,
-                             problem.link(control))
+        return control, Memory(problem.link(control), latent, velocity, memory.count)
 
     def _size(self, count: int) -> float:
         last = max(self.max_iterations - 1, 1)
         return self.first_step + (self.last_step - self.first_step) * min(count, last) / last
 
-    def _refresh(
-        self, problem: Downlink, control: Tensor, latent: Tensor, digital: Tensor,
-        velocity: Tensor, count: int, link: Link,
-    ) -> State:
-        for _ in range(self.digital_steps):
-            digital = problem.digital_step(link, problem.weights(link, digital), digital)
-        digital = problem.rescale(link, digital)
-        return State(control, digital, problem.utility(link, digital),
-                     Memory(link, latent, velocity, count + 1))
 
-    def _state(
-        self, problem: Downlink, control: Tensor, latent: Tensor, digital: Tensor,
-        velocity: Tensor, count: int,
-    ) -> State:
-        link = problem.link(control)
-        digital = problem.rescale(link, digital)
-        return State(control, digital, problem.utility(link, digital),
-                     Memory(link, latent, velocity, count))
+def _judged(problem: Downlink, control: Tensor, digital: Tensor, memory: Memory) -> State:
+    digital = problem.rescale(memory.link, digital)
+    return State(control, digital, problem.utility(memory.link, digital), memory)

@@ -11,7 +11,7 @@ from typing import Any
 
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Restart, Solver, State
+from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
 from holobeam.solvers.solution import Solution
 
@@ -70,38 +70,98 @@ _ALTERNATING = "holobeam.solvers.alternating:Alternating"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 _BUILT_IN = (
-    Entry("mrt", _CLOSED, "maximum-ratio transmission on the link", "phase-shifter-pga (a)",
-          "every front-end", (("rule", "mrt"),)),
-    Entry("zf", _CLOSED, "zero forcing, scaled as a whole", "phase-shifter-pga (a)",
-          "every front-end, K <= R", (("rule", "zf"),)),
-    Entry("zf-water-filling", _CLOSED, "zero forcing, budget water-filled over users",
-          "phase-shifter-pga (a)", "every front-end, K <= R", (("rule", "zf-water-filling"),)),
-    Entry("rzf", _CLOSED, "regularised zero forcing on the link", "phase-shifter-pga (a)",
-          "every front-end", (("rule", "rzf"),)),
-    Entry("wmmse-digital", "holobeam.solvers.closed_form:digital_bound",
-          "converged WMMSE in the span of the channel, better of two starts",
-          "phase-shifter-pga (a); rhs-mmse (a)", "digital"),
-    Entry("random", "holobeam.solvers.closed_form:DigitalWmmse",
-          "controls drawn once, digital part by 100 WMMSE steps", "rhs-mmse (b)",
-          "every front-end", (("controls", "random"), ("max_iterations", 100))),
-    Entry("mmse", _ALTERNATING, "noise-folded block-coordinate MMSE from half amplitudes",
-          "mmse paper, our reading; rhs-mmse (a)", "every front-end",
-          (("begin", "matched"), ("max_iterations", 60), ("equal_power", False))),
-    Entry("mmse-fast", "holobeam.solvers.alternating:surface_solver",
-          "digital fit, annealed noise, sweeps with guarded extrapolation", "rhs-mmse (a)",
-          "every front-end"),
-    Entry("wmmse-hbf", _BASELINE, "WMMSE with bisection, analog sweep blind to power "
-          "(our reconstruction)", "rhs-mmse (a) baselines", "amplitude surfaces",
-          (("rule", "wmmse"),)),
-    Entry("zf-hbf", _BASELINE, "zero forcing with water-filling, analog sweep blind to power "
-          "(our reconstruction)", "rhs-mmse (a) baselines", "amplitude surfaces, K <= R",
-          (("rule", "zf"),)),
-    Entry("wmmse-cd", "holobeam.solvers.alternating:coordinate_solver",
-          "WMMSE with exact coordinate descent, annealed and extrapolated",
-          "multicell-metasurface (a); demo-munich 3", "every front-end"),
-    Entry("vp", "holobeam.solvers.gradient:VariableProjection",
-          "normalised projected gradient, digital part in closed form",
-          "phase-shifter-pga (a)", "every front-end"),
+    Entry(
+        "mrt",
+        _CLOSED,
+        "maximum-ratio transmission on the link",
+        "phase-shifter-pga (a)",
+        "every front-end",
+        (("rule", "mrt"),),
+    ),
+    Entry(
+        "zf",
+        _CLOSED,
+        "zero forcing, scaled as a whole",
+        "phase-shifter-pga (a)",
+        "every front-end, K <= R",
+        (("rule", "zf"),),
+    ),
+    Entry(
+        "zf-water-filling",
+        _CLOSED,
+        "zero forcing, budget water-filled over users",
+        "phase-shifter-pga (a)",
+        "every front-end, K <= R",
+        (("rule", "zf-water-filling"),),
+    ),
+    Entry(
+        "rzf",
+        _CLOSED,
+        "regularised zero forcing on the link",
+        "phase-shifter-pga (a)",
+        "every front-end",
+        (("rule", "rzf"),),
+    ),
+    Entry(
+        "wmmse-digital",
+        "holobeam.solvers.closed_form:digital_bound",
+        "converged WMMSE in the span of the channel, better of two starts",
+        "phase-shifter-pga (a); rhs-mmse (a)",
+        "digital",
+    ),
+    Entry(
+        "random",
+        "holobeam.solvers.closed_form:DigitalWmmse",
+        "controls drawn once, digital part by 100 WMMSE steps",
+        "rhs-mmse (b)",
+        "every front-end",
+        (("controls", "random"), ("max_iterations", 100)),
+    ),
+    Entry(
+        "mmse",
+        _ALTERNATING,
+        "noise-folded block-coordinate MMSE from half amplitudes",
+        "mmse paper, our reading; rhs-mmse (a)",
+        "every front-end",
+        (("begin", "matched"), ("max_iterations", 60), ("equal_power", False)),
+    ),
+    Entry(
+        "mmse-fast",
+        "holobeam.solvers.alternating:surface_solver",
+        "digital fit, annealed noise, sweeps with guarded extrapolation",
+        "rhs-mmse (a)",
+        "every front-end",
+    ),
+    Entry(
+        "wmmse-hbf",
+        _BASELINE,
+        "WMMSE with bisection, analog sweep blind to power (our reconstruction)",
+        "rhs-mmse (a) baselines",
+        "amplitude surfaces",
+        (("rule", "wmmse"),),
+    ),
+    Entry(
+        "zf-hbf",
+        _BASELINE,
+        "zero forcing with water-filling, analog sweep blind to power (our reconstruction)",
+        "rhs-mmse (a) baselines",
+        "amplitude surfaces, K <= R",
+        (("rule", "zf"),),
+    ),
+    Entry(
+        "wmmse-cd",
+        "holobeam.solvers.alternating:coordinate_solver",
+        "WMMSE with exact coordinate descent, annealed and extrapolated",
+        "multicell-metasurface (a); demo-munich 3",
+        "every front-end",
+    ),
+    Entry(
+        "vp",
+        "holobeam.solvers.gradient:VariableProjection",
+        "normalised projected gradient, digital part in closed form",
+        "phase-shifter-pga (a)",
+        "every front-end",
+    ),
 )
 
 
@@ -148,6 +208,7 @@ def solve(
     starts: int = 1,
     start: State | Solution | None = None,
     history: bool = False,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Solution:
     """Design the beamformers of a batch of channels.
@@ -167,6 +228,8 @@ def solve(
         Where to begin.
     history
         Whether to keep the utility after each iteration.
+    progress
+        Called with the iterations done and the iterations at most.
     options
         Options of a solver given by name.
 
@@ -177,10 +240,13 @@ def solve(
     """
     chosen = solver(method, **options) if isinstance(method, str) else method
     if not isinstance(method, str) and options:
-        raise InputError("options", f"got {sorted(options)} beside a ready solver",
-                         "give options only with a solver's name")
+        raise InputError(
+            "options",
+            f"got {sorted(options)} beside a ready solver",
+            "give options only with a solver's name",
+        )
     if problem.utility_name == "proportional_fair" and not chosen.closed_form:
         chosen = ProportionalFair(name=chosen.name, inner=chosen)
     if check_count("starts", starts) > 1:
         chosen = Restart(name=chosen.name, solver=chosen, starts=starts)
-    return chosen(problem, seed=seed, start=start, history=history)
+    return chosen(problem, seed=seed, start=start, history=history, progress=progress)

@@ -31,9 +31,9 @@ class Status(IntEnum):
 
 
 _MESSAGES = {
-    Status.CONVERGED: "the last step gained less than the tolerance, or the solution is closed-form",
+    Status.CONVERGED: "the last step gained less than the tolerance, or a closed form",
     Status.MAX_ITERATIONS: "stopped at max_iterations; more of them may still help",
-    Status.STALLED: "no better point was found for a long while",
+    Status.STALLED: "no better point was found for `patience` steps",
     Status.NON_FINITE: "a step gave NaN or infinity; the best finite point is returned",
 }
 
@@ -139,19 +139,23 @@ class Solution:
             history = torch.maximum(_stretch(history, width), _stretch(other.history, width))
         return replace(
             self,
-            control=pick(other.control, self.control), digital=pick(other.digital, self.digital),
+            control=pick(other.control, self.control),
+            digital=pick(other.digital, self.digital),
             status=pick(other.status, self.status),
-            iterations=self.iterations + other.iterations, history=history,
+            iterations=self.iterations + other.iterations,
+            history=history,
             seconds=self.seconds + other.seconds,
         )
 
     def after(self, earlier: Solution) -> Solution:
-        """This solution as the continuation of an earlier one."""
+        """Mark the solution as the continuation of an earlier one."""
         history = self.history
         if history is not None and earlier.history is not None:
             history = torch.cat([earlier.history, history[:, 1:]], dim=1)
         return replace(
-            self, iterations=self.iterations + earlier.iterations, history=history,
+            self,
+            iterations=self.iterations + earlier.iterations,
+            history=history,
             seconds=self.seconds + earlier.seconds,
         )
 
@@ -165,11 +169,16 @@ class Solution:
         """
         path = Path(path)
         arrays: dict[str, Any] = {
-            "control": self.control, "digital": self.digital, "analog": self.analog,
-            "rates": self.rates, "sum_rate": self.sum_rate, "status": self.status,
+            "control": self.control,
+            "digital": self.digital,
+            "analog": self.analog,
+            "rates": self.rates,
+            "sum_rate": self.sum_rate,
+            "status": self.status,
         }
-        arrays = {name: value.detach().cpu().resolve_conj().numpy()
-                  for name, value in arrays.items()}
+        arrays = {
+            name: value.detach().cpu().resolve_conj().numpy() for name, value in arrays.items()
+        }
         try:
             if path.suffix == ".npz":
                 import numpy as np
@@ -182,8 +191,9 @@ class Solution:
             else:
                 raise FileError("path", f"got suffix {path.suffix!r}", "use .npz or .mat")
         except OSError as error:
-            raise FileError("path", f"can't write {path}: {error.strerror}",
-                            "choose a writable folder") from error
+            raise FileError(
+                "path", f"can't write {path}: {error.strerror}", "choose a writable folder"
+            ) from error
         return path
 
 

@@ -99,9 +99,12 @@ def digital_target(
     Source: rhs-mmse, (a) recommended solver, (i).
     """
     bound = Downlink(
-        problem.h, fully_digital(problem.frontend.antennas), noise_power=problem.noise_power,
+        problem.h,
+        fully_digital(problem.frontend.antennas),
+        noise_power=problem.noise_power,
         power=problem.power.sum(dim=1) if problem.power_at == "per_rf_chain" else problem.power,
-        budget=problem.budget, weights=problem.user_weights,
+        budget=problem.budget,
+        weights=problem.user_weights,
     )
     control = torch.ones(problem.batch, problem.frontend.antennas, 1).to(problem.h)
     link = bound.link(control)

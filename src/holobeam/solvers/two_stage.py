@@ -1,4 +1,4 @@
-"""Baselines rebuilt from citations: hybrid beamforming without the power term in the analog step."""
+"""Baselines rebuilt from citations: the analog step ignores the power that it radiates."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ class HybridBaseline(Solver):
     def supports(self, problem: Downlink) -> str | None:
         """Serves amplitude surfaces with one power budget; zero forcing needs K <= R."""
         if not isinstance(problem.frontend.element_set, Interval):
-            return (f"it designs amplitude surfaces, not {problem.frontend.name}; use wmmse-cd or "
-                    "vp there")
+            return (
+                f"it designs amplitude surfaces, not {problem.frontend.name}; use wmmse-cd or "
+                "vp there"
+            )
         if problem.power_at == "per_rf_chain":
             return "it knows one power budget, not a limit per RF chain; use wmmse-cd or vp"
         return needs_chains(problem) if self.rule == "zf" else None
@@ -95,6 +97,4 @@ class HybridBaseline(Solver):
 
 def _zero_forcing(problem: Downlink, link: Link) -> Tensor:
     each = problem.budget == "each"
-    return water_filled_zero_forcing(
-        link, problem.noise_power, problem.power, each_subcarrier=each
-    )
+    return water_filled_zero_forcing(link, problem.noise_power, problem.power, each_subcarrier=each)

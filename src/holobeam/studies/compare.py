@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
@@ -12,6 +13,7 @@ from torch import Tensor
 from holobeam.errors import UnsupportedError
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import Progress
 from holobeam.solvers.registry import solve, solver
 from holobeam.solvers.solution import Solution
 from holobeam.studies.statistics import Estimate, estimate, paired_difference, starved_share
@@ -36,7 +38,7 @@ class Contestant:
     frontend: Frontend
     method: str
     starts: int = 1
-    options: tuple[tuple[str, object], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def label(self) -> str:
@@ -148,7 +150,9 @@ def run(
     contestant: Contestant,
     points: Sequence[float],
     problem_at: Callable[[Tensor, Frontend, Tensor], Downlink],
+    *,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[list[Result], Solution]:
     """Solve all operating points of one contestant as one batch.
 
@@ -162,6 +166,8 @@ def run(
         Operating points; ``problem_at(h, frontend, point per channel)`` makes the problem.
     seed
         Of random starts.
+    progress
+        Called with the iterations done and the iterations at most.
 
     Returns
     -------
@@ -173,7 +179,12 @@ def run(
     at = torch.tensor(list(points), dtype=torch.float64).repeat_interleave(batch)
     problem = problem_at(many, contestant.frontend, at)
     solution = solve(
-        problem, contestant.method, seed=seed, starts=contestant.starts, **dict(contestant.options)
+        problem,
+        contestant.method,
+        seed=seed,
+        starts=contestant.starts,
+        progress=progress,
+        **dict(contestant.options),
     )
     rates = solution.rates.reshape(len(points), batch, -1)
     power = solution.dc_power.reshape(len(points), batch)
@@ -195,10 +206,14 @@ def table(results: Sequence[Result]) -> list[Row]:
         for result in sorted(here, key=lambda r: -float(r.sum_rate.mean())):
             rows.append(
                 Row(
-                    point, result.contestant.frontend.name,
-                    result.contestant.label.split(" / ")[1], estimate(result.sum_rate),
+                    point,
+                    result.contestant.frontend.name,
+                    result.contestant.label.split(" / ")[1],
+                    estimate(result.sum_rate),
                     paired_difference(result.sum_rate, best.sum_rate),
-                    starved_share(result.rates), 1e3 * result.seconds, result.violation,
+                    starved_share(result.rates),
+                    1e3 * result.seconds,
+                    result.violation,
                 )
             )
     return rows

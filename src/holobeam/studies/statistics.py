@@ -48,9 +48,7 @@ def estimate(sample: Float[Tensor, " batch"]) -> Estimate:
     return Estimate(float(values.mean()), error, count)
 
 
-def paired_difference(
-    first: Float[Tensor, " batch"], second: Float[Tensor, " batch"]
-) -> Estimate:
+def paired_difference(first: Float[Tensor, " batch"], second: Float[Tensor, " batch"]) -> Estimate:
     """Mean of ``first - second`` on the same channels, with its own standard error.
 
     Channels differ far more than solvers do: compare solvers by this, never by two means.

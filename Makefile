@@ -1,0 +1,42 @@
+# Every target makes the virtual environment that it needs; python3, make and git are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+OUT ?= out/demo
+
+.PHONY: demo test test-slow lint bench clean help
+
+help:  ## Print the targets.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## Beamformers over a real city: writes out/demo/index.html.
+	$(BIN)/holobeam demo --out $(OUT)
+
+test: $(VENV)/.developed  ## Fast tests.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.developed  ## Tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.developed  ## Style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.developed  ## What the project must show, measured on this machine.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,121 @@
+"""One self-contained page: style, script and figures inside, no other host needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+
+from holobeam.report.tables import Cell, Column, Value, html_table
+
+
+def inline_svg(svg: str, name: str, palette: Mapping[str, str], alt: str) -> str:
+    """Turn a stand-alone SVG into an element of a page that follows the page's theme.
+
+    Parameters
+    ----------
+    svg
+        Text of an SVG file.
+    name
+        Put before every id, so that several figures can share a page.
+    palette
+        Colours that become CSS variables ``--name``, with themselves as fallback.
+    alt
+        Description for those who can't see it.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r"url\(#", f"url(#{name}-", body)
+    body = re.sub(r'href="#', f'href="#{name}-', body)
+    for key, colour in palette.items():
+        body = re.sub(f"{colour}(?![0-9a-f])", f"var(--{key},{colour})", body, flags=re.IGNORECASE)
+    body = body.replace("'DejaVu Sans'", "'DejaVu Sans',Verdana,sans-serif")
+    opening = f'<svg role="img" aria-label="{escape(alt)}" viewBox="\\1">'
+    return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', opening, body, count=1)
+
+
+@dataclass
+class Page:
+    """A page that is built from top to bottom.
+
+    Attributes
+    ----------
+    title
+        Of the page.
+    lead
+        HTML under the title.
+    sections
+        Anchors and titles, for the navigation.
+    parts
+        HTML in order.
+    """
+
+    title: str
+    lead: str = ""
+    sections: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+
+    def section(self, anchor: str, title: str) -> None:
+        """Begin a section."""
+        if self.sections:
+            self.parts.append("</section>")
+        self.sections.append((anchor, title))
+        self.parts.append(f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>')
+
+    def text(self, markup: str) -> None:
+        """Add a paragraph of HTML."""
+        self.parts.append(f"<p>{markup}</p>")
+
+    def tiles(self, tiles: Sequence[tuple[str, str]]) -> None:
+        """Add a row of large numbers, each with a line below."""
+        cells = "".join(
+            f"<div><strong>{escape(number)}</strong><span>{escape(text)}</span></div>"
+            for number, text in tiles
+        )
+        self.parts.append(f'<div class="tiles">{cells}</div>')
+
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[Value | Cell]], caption: str = ""
+    ) -> None:
+        """Add a sortable table."""
+        self.parts.append(html_table(columns, rows, caption))
+
+    def figure(self, name: str, svg: str, caption: str, wide: bool = False) -> None:
+        """Add a figure with an HTML caption and links to its files."""
+        links = " · ".join(f'<a href="{name}.{kind}">{kind.upper()}</a>' for kind in FILE_KINDS)
+        self.parts.append(
+            f'<figure class="{"wide" if wide else ""}"><div class="frame">{svg}</div>'
+            f'<figcaption>{caption} <span class="files">{links}</span></figcaption></figure>'
+        )
+
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Add a list of names and values."""
+        items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts)
+        self.parts.append(f'<dl class="facts">{items}</dl>')
+
+    def render(self) -> str:
+        """Text of the whole page."""
+        nav = "".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in self.sections)
+        end = "</section>" if self.sections else ""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            f"<title>{escape(self.title)}</title><style>{_asset('page.css')}</style></head><body>"
+            f'<header><button id="theme" type="button" aria-label="light or dark">◐</button>'
+            f"<h1>{escape(self.title)}</h1>{self.lead}</header><nav>{nav}</nav>"
+            f"<main>{''.join(self.parts)}{end}</main>"
+            f"<script>{_asset('page.js')}</script></body></html>\n"
+        )
+
+
+FILE_KINDS = ("png", "svg", "csv")
+"""What every figure is also written as."""
+
+
+def _asset(name: str) -> str:
+    return (files("holobeam.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""Tables: as HTML that a few lines of script can sort, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+Cell = str | float | int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A cell that shows one thing and sorts by another.
+
+    Attributes
+    ----------
+    text
+        What is shown.
+    key
+        What it sorts by; NaN sorts last.
+    strong
+        Whether it is set in bold.
+    """
+
+    text: str
+    key: float
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of a column: its text, the group that it stands under, and a hint."""
+
+    text: str
+    group: str = ""
+    hint: str = ""
+
+
+def html_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[Value | Cell]], caption: str = ""
+) -> str:
+    """Make a sortable table that scrolls sideways on narrow screens.
+
+    Parameters
+    ----------
+    columns
+        Heads; neighbours of one group get a common head above.
+    rows
+        Cells; the first of each row names it.
+    caption
+        Plain text above the table.
+    """
+    body = "\n".join(_row(row) for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="scroll" tabindex="0"><table class="sortable">{title}<thead>{_groups(columns)}'
+        f'<tr class="heads">{"".join(_head(column) for column in columns)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _groups(columns: Sequence[Column]) -> str:
+    if not any(column.group for column in columns):
+        return ""
+    cells: list[tuple[str, int]] = []
+    for column in columns:
+        if cells and cells[-1][0] == column.group:
+            cells[-1] = (column.group, cells[-1][1] + 1)
+        else:
+            cells.append((column.group, 1))
+    heads = (
+        f'<th colspan="{span}" class="group">{escape(text)}</th>' if text else _blank(span)
+        for text, span in cells
+    )
+    return f'<tr class="groups">{"".join(heads)}</tr>'
+
+
+def _blank(span: int) -> str:
+    return f'<td colspan="{span}"></td>'
+
+
+def _head(column: Column) -> str:
+    hint = f' title="{escape(column.hint)}"' if column.hint else ""
+    return f'<th scope="col"{hint}><button type="button">{escape(column.text)}</button></th>'
+
+
+def _row(row: Sequence[Value | Cell]) -> str:
+    cells = []
+    for place, cell in enumerate(row):
+        tag = "th scope=row" if place == 0 else "td"
+        if isinstance(cell, Value):
+            text = f"<b>{escape(cell.text)}</b>" if cell.strong else escape(cell.text)
+            cells.append(f'<{tag} class="number" data-key="{cell.key:.9g}">{text}</{tag[:2]}>')
+        elif isinstance(cell, str):
+            cells.append(f"<{tag}>{escape(cell)}</{tag[:2]}>")
+        else:
+            cells.append(f'<{tag} class="number" data-key="{cell:.9g}">{cell:g}</{tag[:2]}>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def write_csv(path: Path, header: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> Path:
+    """Write rows as CSV with full precision, so that a figure can be drawn again from it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path

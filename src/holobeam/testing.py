@@ -1,0 +1,378 @@
+"""Conformance checks that third-party solvers, front-ends and element sets can call.
+
+Each check returns nothing, or raises :class:`AssertionError` saying what was violated and by how
+much. In a test of your own package::
+
+    from holobeam import testing
+
+    def test_my_solver():
+        testing.check_solver(MySolver())
+
+    def test_my_frontend():
+        testing.check_frontend(my_frontend(array, rf_chains=4))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from holobeam.analog.coordinate import coordinate_descent, coordinate_descent_torch
+from holobeam.analog.quadratic import Quadratic
+from holobeam.arrays import upa
+from holobeam.errors import InputError, UnsupportedError
+from holobeam.frontends import registry
+from holobeam.frontends.element_sets import ElementSet
+from holobeam.frontends.frontend import Frontend
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers.alternating import Alternating
+from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_state
+from holobeam.solvers.solution import Solution, Status
+from holobeam.solvers.starts import digital_start, random_control
+
+__all__ = [
+    "check_batch_invariance",
+    "check_degenerate",
+    "check_dtype",
+    "check_element_set",
+    "check_errors",
+    "check_feasible",
+    "check_frontend",
+    "check_never_worse",
+    "check_reproducible",
+    "check_solver",
+    "check_user_permutation",
+    "degenerate_channels",
+    "example_problems",
+]
+
+_EXACT = 1e-12
+_FEASIBLE = {torch.complex64: 1e-4, torch.complex128: 1e-9}
+_SLACK = {torch.complex64: 1e-4, torch.complex128: 1e-9}
+_PERMUTED = {torch.complex64: 1e-3, torch.complex128: 1e-6}
+_STEPS = 3
+
+
+def example_problems(
+    frontends: Sequence[Frontend] | None = None,
+    *,
+    batch: int = 3,
+    users: int = 2,
+    dtype: torch.dtype = torch.complex128,
+    seed: int = 0,
+) -> tuple[Downlink, ...]:
+    """Small problems in every power mode, for every front-end given.
+
+    Parameters
+    ----------
+    frontends
+        By default every registered one, on a 4 x 3 array with 2 RF chains.
+    batch, users
+        Sizes B and K.
+    dtype
+        complex64 or complex128.
+    seed
+        Of the channels: independent circular Gaussian entries of unit power.
+    """
+    if frontends is None:
+        array = upa((4, 3))
+        frontends = [registry.build(name, array, 2) for name in registry.available()]
+    return tuple(
+        problem for i, hardware in enumerate(frontends)
+        for problem in _in_power_modes(hardware, batch, users, dtype, seed + i)
+    )  # fmt: skip
+
+
+def _in_power_modes(
+    frontend: Frontend, batch: int, users: int, dtype: torch.dtype, seed: int
+) -> Iterator[Downlink]:
+    tones = 2 if frontend.feed is None or frontend.feed.ndim == 2 else frontend.feed.shape[0]
+    wide = gaussian((batch, tones, users, frontend.antennas), seed).to(dtype)
+    flat = wide if frontend.feed is not None and frontend.feed.ndim == 3 else wide[:, :1]
+    yield Downlink(flat, frontend, snr_db=10.0)
+    yield Downlink(flat, frontend, snr_db=10.0, power=2.0, power_at="feeds")
+    yield Downlink(wide, frontend, snr_db=10.0, budget="each")
+    yield Downlink(wide, frontend, noise_power=0.1, power_at="per_rf_chain")
+
+
+def gaussian(shape: tuple[int, ...], seed: int) -> Complex[Tensor, "..."]:
+    """Circular complex Gaussians of unit mean power, complex128, from a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.complex128)
+
+
+def degenerate_channels(
+    users: int, antennas: int, seed: int = 0
+) -> Complex[Tensor, "cases 1 users antennas"]:
+    """Channels that break careless code, one a batch entry.
+
+    All zero, one absent user, identical users, rank one with spread gains, gains 60 dB apart,
+    nearly parallel users, all entries of size 1e-6, of size 1e6.
+    """
+    h = gaussian((users, antennas), seed)
+    absent = h.clone()
+    absent[0] = 0.0
+    spread = torch.logspace(0, -3, users, dtype=torch.float64).unsqueeze(1)
+    twins = h[:1].expand_as(h)
+    nearly = twins + 1e-7 * h
+    cases = (0.0 * h, absent, twins, spread * twins, spread * h, nearly, 1e-6 * h, 1e6 * h)
+    return torch.stack(cases).unsqueeze(1)
+
+
+# -- element sets and front-ends ---------------------------------------------------------------
+
+
+def check_element_set(element_set: ElementSet, seed: int = 0) -> None:
+    """Check ``project``, ``sample`` and ``violation`` against their contracts.
+
+    Projection is idempotent and nearest among sampled members, members have no violation, the
+    violation is the distance to the projection, shape and dtype are kept, the generator decides
+    the sample, and a compiled sweep agrees with the one in torch.
+    """
+    z = 2.0 * gaussian((50, 3), seed)
+    near = element_set.project(z)
+    _assert(near.shape == z.shape, f"project turned shape {tuple(z.shape)} to {tuple(near.shape)}")
+    for dtype in _FEASIBLE:
+        got = element_set.project(z.to(dtype)).dtype
+        _assert(got == dtype, f"project turned {dtype} into {got}")
+    _small("project is not idempotent", element_set.project(near) - near)
+    _small("a projection violates the set", element_set.violation(near))
+    away = (z - near).abs()
+    _small("violation is not the distance to the projection", element_set.violation(z) - away, 1e-9)
+    members = _samples(element_set, (400,), seed)
+    _small("a sample violates the set", element_set.violation(members))
+    _small("one seed gave two samples", members - _samples(element_set, (400,), seed), 0.0)
+    nearest = (z.unsqueeze(-1) - members).abs().amin(dim=-1)
+    _small("a sampled member is nearer than the projection", (away - nearest).clamp(min=0.0))
+    _check_sweep(element_set, seed)
+
+
+def _samples(element_set: ElementSet, shape: tuple[int, ...], seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return element_set.sample(shape, generator, torch.complex128)
+
+
+def _check_sweep(element_set: ElementSet, seed: int) -> None:
+    y, t = gaussian((2, 1, 2, 5), seed), gaussian((2, 1, 2, 2), seed + 1)
+    quadratic = Quadratic(y, t, gaussian((2, 1, 5, 1, 2), seed + 2), torch.full((2, 1), 0.3))
+    start = _samples(element_set, (2, 5, 1), seed)
+    ended = coordinate_descent(quadratic, start, element_set)
+    _small("a sweep leaves the set", element_set.violation(ended))
+    rise = quadratic.value(ended) - quadratic.value(start)
+    _small("a sweep raises the quadratic", rise.clamp(min=0.0), 1e-9)
+    twin = coordinate_descent_torch(quadratic, start, element_set)
+    _small("kernel_code and project disagree", ended - twin, 1e-9)
+
+
+def check_frontend(frontend: Frontend, seed: int = 0) -> None:
+    """Check a front-end: feed, sizes, element set, random controls, and that solvers serve it."""
+    check_element_set(frontend.element_set, seed)
+    _assert(frontend.antennas >= 1 and frontend.rf_chains >= 1, "it has no antennas or no chains")
+    generator = torch.Generator().manual_seed(seed)
+    control = frontend.sample(2, generator, torch.complex128, torch.device("cpu"))
+    shape = (2, frontend.antennas, frontend.controls)
+    _assert(control.shape == shape, f"sample has shape {tuple(control.shape)}, not {shape}")
+    _small("sample depends on the place in the batch", control[0] - control[1], 0.0)
+    _small("a sampled control violates the set", frontend.violation(control))
+    _small("project moves a feasible control", frontend.project(control) - control)
+    if frontend.feed is not None:
+        feed = frontend.scaled_feed()
+        _assert(bool(torch.isfinite(feed).all()), "the feed is not finite")
+        _assert(bool((feed != 0).any(dim=-2).all()), "a chain of the feed reaches no element")
+        product = control.unsqueeze(1) * feed
+        _small("analog is not control times feed", frontend.analog(control) - product)
+    for problem in example_problems([frontend], users=2, seed=seed):
+        for check in (check_feasible, check_never_worse):
+            check(Alternating(max_iterations=_STEPS), problem)
+
+
+# -- solvers -----------------------------------------------------------------------------------
+
+
+def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> None:
+    """Run every check below on each problem that the solver serves.
+
+    Parameters
+    ----------
+    solver
+        What to check; keep its ``max_iterations`` small, it is run some ten times a problem.
+    problems
+        By default :func:`example_problems` in both precisions.
+
+    Raises
+    ------
+    AssertionError
+        If a promise is broken, or none of the problems is served.
+    """
+    if problems is None:
+        problems = example_problems() + example_problems(dtype=torch.complex64)
+    served = [problem for problem in problems if solver.supports(problem) is None]
+    _assert(bool(served), f"{solver.name} serves none of the {len(problems)} problems")
+    for problem in problems:
+        check_errors(solver, problem)
+    for problem in served:
+        check_feasible(solver, problem)
+        check_never_worse(solver, problem)
+        check_batch_invariance(solver, problem)
+        check_user_permutation(solver, problem)
+        check_dtype(solver, problem)
+        check_reproducible(solver, problem)
+        check_degenerate(solver, problem)
+
+
+def check_feasible(solver: Solver, problem: Downlink) -> Solution:
+    """Check that the answer is finite, within all constraints, and judged as it says."""
+    solution = solver(problem, seed=0)
+    where = _where(solver, problem)
+    for name in ("control", "digital", "rates"):
+        _assert(bool(torch.isfinite(getattr(solution, name)).all()), f"{name} not finite", where)
+    _small("a constraint is violated", solution.violation, _FEASIBLE[problem.h.dtype], where)
+    known = torch.isin(solution.status, torch.tensor([int(s) for s in Status]))
+    _assert(bool(known.all()), f"unknown status in {solution.status.tolist()}", where)
+    _assert(bool((solution.rates >= 0).all()), "a rate is negative", where)
+    return solution
+
+
+def check_never_worse(solver: Solver, problem: Downlink) -> None:
+    """Check that the answer is not below the start, and goes on from an answer of its own.
+
+    Closed forms and solvers with ``keep="last"`` take no such promise: a closed form reads the
+    controls of a start alone.
+    """
+    if solver.closed_form or solver.keep != "best":
+        return
+    where = _where(solver, problem)
+    control = problem.frontend.project(random_control(problem, torch.Generator().manual_seed(1)))
+    begin = make_state(problem, control, digital_start(problem, problem.link(control)))
+    starts: tuple[State | Solution, ...] = (begin, solver(problem, seed=0))
+    for start in starts:
+        ended = solver(problem, seed=0, start=start)
+        loss = (start.utility - ended.utility) / start.utility.abs().clamp(min=1.0)
+        _small("worse than its start", loss.clamp(min=0.0), _SLACK[problem.h.dtype], where)
+
+
+def check_batch_invariance(solver: Solver, problem: Downlink) -> None:
+    """Check that a channel's answer does not depend on its batch mates."""
+    where = _where(solver, problem)
+    short = _shortened(solver)
+    together = short(problem, seed=0)
+    for i in range(problem.batch):
+        alone = short(problem.take(torch.tensor([i])), seed=0)
+        gap = together.rates[i : i + 1] - alone.rates
+        scale = together.rates.abs().amax().clamp(min=1.0)
+        _small("rates depend on batch mates", gap / scale, _SLACK[problem.h.dtype], where)
+
+
+def check_user_permutation(solver: Solver, problem: Downlink) -> None:
+    """Check that users in another order get the same rates, in that order."""
+    order = torch.arange(problem.users - 1, -1, -1)
+    turned = problem.with_(
+        h=problem.h[:, :, order],
+        noise_power=problem.noise_power[:, order],
+        user_weights=problem.user_weights[:, order],
+        true_h=None if problem.true_h is None else problem.true_h[:, :, order],
+    )
+    short = _shortened(solver)
+    gap = short(problem, seed=0).rates[:, order] - short(turned, seed=0).rates
+    tolerance = _PERMUTED[problem.h.dtype] * 10.0
+    _small("rates depend on the order of the users", gap, tolerance, _where(solver, problem))
+
+
+def check_dtype(solver: Solver, problem: Downlink) -> None:
+    """Check that dtype, device and shapes of the answer are those of the problem."""
+    solution = _shortened(solver)(problem, seed=0)
+    shapes = {
+        "control": (problem.batch, problem.frontend.antennas, problem.frontend.controls),
+        "digital": (problem.batch, problem.h.shape[1], problem.chains, problem.users),
+    }
+    where = _where(solver, problem)
+    for name, shape in shapes.items():
+        tensor: Tensor = getattr(solution, name)
+        got, want = (tensor.dtype, tensor.device), (problem.h.dtype, problem.h.device)
+        _assert(got == want, f"{name} is {got}, the channel {want}", where)
+        _assert(tensor.shape == shape, f"{name} has shape {tuple(tensor.shape)}, not {shape}")
+
+
+def check_reproducible(solver: Solver, problem: Downlink) -> None:
+    """Check that one seed gives the same bits twice, and that the global generator is unused."""
+    short = _shortened(solver)
+    before = torch.get_rng_state()
+    first = short(problem, seed=3)
+    where = _where(solver, problem)
+    used = not torch.equal(before, torch.get_rng_state())
+    _assert(not used, "the global random generator was used", where)
+    second = short(problem, seed=3)
+    for name in ("control", "digital"):
+        gap = getattr(first, name) - getattr(second, name)
+        _small(f"one seed gave two answers in {name}", gap, 0.0, where)
+
+
+def check_errors(solver: Solver, problem: Downlink) -> None:
+    """Check that refusals come as :class:`UnsupportedError` with a reason, NaN as input error."""
+    where = _where(solver, problem)
+    reason = solver.supports(problem)
+    if reason is not None:
+        _assert(bool(reason.strip()), "it refuses without a reason", where)
+        try:
+            solver(problem, seed=0)
+        except UnsupportedError as error:
+            _assert(reason in str(error), f"the error hides the reason {reason!r}", where)
+            return
+        raise AssertionError(f"{where}: it ran although it says: {reason}")
+    shape = (problem.batch, problem.frontend.antennas, problem.frontend.controls)
+    bad = torch.full(shape, float("nan"), dtype=problem.h.dtype, device=problem.h.device)
+    size = (problem.batch, problem.h.shape[1], problem.chains, problem.users)
+    start = State(bad, problem.h.new_ones(size), problem.power.new_zeros(problem.batch))
+    try:
+        solver(problem, seed=0, start=start)
+    except InputError:
+        return
+    raise AssertionError(f"{where}: a start of NaN was accepted")
+
+
+def check_degenerate(solver: Solver, problem: Downlink) -> None:
+    """Check that absent, identical, faint and loud users get finite, feasible answers."""
+    cases = degenerate_channels(problem.users, problem.frontend.antennas)
+    h = cases.expand(-1, problem.h.shape[1], -1, -1).to(problem.h)
+    hard = Downlink(
+        h,
+        problem.frontend,
+        noise_power=0.1,
+        power_at=problem.power_at,
+        budget=problem.budget,
+        utility=problem.utility_name,
+    )
+    if solver.supports(hard) is None:
+        check_feasible(solver, hard)
+
+
+def _shortened(solver: Solver, steps: int = _STEPS) -> Solver:
+    """Copy of a solver that stops early: rounding then has no time to decide between optima."""
+    if isinstance(solver, (Chain, BestOf)):
+        return replace(solver, solvers=tuple(_shortened(s, steps) for s in solver.solvers))
+    if isinstance(solver, Restart):
+        return replace(solver, solver=_shortened(solver.solver, steps))
+    return replace(solver, max_iterations=min(steps, solver.max_iterations))
+
+
+def _where(solver: Solver, problem: Downlink) -> str:
+    return (
+        f"{solver.name} on {problem.frontend.name} ({problem.power_at}, {problem.budget}, "
+        f"{str(problem.h.dtype).removeprefix('torch.')})"
+    )
+
+
+def _assert(condition: bool, message: str, where: str = "") -> None:
+    if not condition:
+        raise AssertionError(f"{where}: {message}" if where else message)
+
+
+def _small(message: str, gap: Tensor, tolerance: float = _EXACT, where: str = "") -> None:
+    """Raise unless all entries are within the tolerance (NaN never is)."""
+    size = gap.detach().abs()
+    worst = float(size.nan_to_num(nan=float("inf")).max()) if size.numel() else 0.0
+    _assert(worst <= tolerance, f"{message}: by {worst:.3g} (allowed {tolerance:.1g})", where)
