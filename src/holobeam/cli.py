@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -305,14 +305,17 @@ def _check_writable(path: Path, suffixes: tuple[str, ...] = ()) -> None:
     """Raise before any work is done if ``path`` could not be written."""
     if suffixes and path.suffix not in suffixes:
         raise FileError("save", f"got suffix {path.suffix!r}", f"use {' or '.join(suffixes)}")
-    parent = path.parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise FileError("out", f"can't write {path}", f"{parent} must be a writable folder")
     if path.is_dir():
         raise FileError("out", f"{path} is a folder", "name a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Trying is the only honest test: permissions don't tell of read-only or full disks.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise FileError(
+            "out", f"can't write {path}: {error.strerror}", "choose a writable folder"
+        ) from error
 
 
 def _table(rows: list[studies.Row], source: sources.Source) -> Table:

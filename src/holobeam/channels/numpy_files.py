@@ -86,4 +86,5 @@ def _read_array(
         raise refusal(
             path, f"{name} is not as long as it claims", "the file is truncated or forged"
         )
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    values = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
+    return values.reshape(shape, order="F" if fortran else "C")

@@ -107,7 +107,7 @@ class RayPaths:
     @property
     def distance(self) -> Float[Tensor, " users"]:
         """Straight distance from the base station, metres."""
-        return torch.linalg.vector_norm(self.user_position - self.bs_position, dim=-1)
+        return (self.user_position - self.bs_position).square().sum(dim=-1).sqrt()
 
     @property
     def line_of_sight(self) -> Bool[Tensor, " users"]:

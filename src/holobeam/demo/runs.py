@@ -266,10 +266,9 @@ def lossless_mismatch(run: Run) -> float:
     """
     frontend = run.solution.problem.frontend.with_power_model(LOSSLESS, 0.0)
     solution = on_hardware(run.solution, frontend)
-    asked = solution.problem.power
-    drawn = ((solution.dc_power - asked) / asked).abs().max()
-    rates = (solution.sum_rate - run.solution.sum_rate).abs() / run.solution.sum_rate
-    return float(torch.maximum(drawn, rates.max()))
+    radiated, rate = run.solution.radiated_power, run.solution.sum_rate
+    drawn = ((solution.dc_power - radiated) / radiated).abs().max()
+    return float(torch.maximum(drawn, ((solution.sum_rate - rate) / rate).abs().max()))
 
 
 def _poster(outcome: Outcome, seed: int) -> None:

@@ -70,11 +70,12 @@ class Weights:
 def solve_small(matrix: Tensor, right: Tensor, ridge: float = 1e-14) -> Tensor:
     """Solve a batch of small Hermitian systems without ever raising.
 
-    A ridge relative to the mean diagonal keeps rank-deficient systems finite; what is still not
-    finite comes back as it is, for the caller to replace channel by channel.
+    A ridge relative to the mean diagonal keeps rank-deficient systems finite, also an all-zero one
+    (a surface that is switched off); what is still not finite comes back as it is, for the caller to replace channel by channel.
     """
     size = matrix.shape[-1]
     level = matrix.diagonal(dim1=-2, dim2=-1).real.mean(dim=-1)[..., None, None]
+    level = torch.where(level > 0, level, torch.ones_like(level))
     eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
     solution: Tensor = torch.linalg.solve_ex(
         matrix + ridge * level * eye, right, check_errors=False

@@ -207,10 +207,24 @@ class Downlink:
             rows = digital.abs().square().sum(dim=3)
             rows = rows.mean(dim=1, keepdim=True).expand_as(rows) if self.budget == "mean" else rows
             return (rows / self.power.unsqueeze(1)).amax(dim=2)
-        spent = link.power(digital)
+        return self._over_budget(link.power(digital))
+
+    def _over_budget(self, spent: Tensor) -> Tensor:
         if self.budget == "mean":
             spent = spent.mean(dim=1, keepdim=True).expand_as(spent)
         return spent / self.power.unsqueeze(1)
+
+    def _measured_load(self, control: Tensor, digital: Tensor) -> Tensor:
+        """:meth:`load` from what leaves the antennas, in double precision.
+
+        The metric of the link squares the condition of A: on nearly parallel beams its power is
+        right to half the digits only.
+        """
+        if self.power_at != "radiated" or self.frontend.is_digital:
+            return self.load(self.link(control), digital)
+        wide = torch.complex128
+        radiated = self.analog(control).to(wide) @ digital.to(wide)
+        return self._over_budget(radiated.abs().square().sum(dim=(2, 3)))
 
     def noise(
         self, link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
@@ -230,12 +244,14 @@ class Downlink:
         Under per-chain limits the whole precoder is scaled until the tightest chain is full, but
         never up: rows below their limit may be there on purpose.
         """
-        load = self.load(link, digital)
+        return self._scaled(digital, self.load(link, digital))
+
+    def _scaled(self, digital: Tensor, load: Tensor) -> Tensor:
         tiny = torch.finfo(load.dtype).tiny
         scale = torch.where(load > tiny, load.clamp(min=tiny).rsqrt(), torch.ones_like(load))
         if self.power_at == "per_rf_chain":
             scale = scale.clamp(max=1.0)
-        return digital * scale[:, :, None, None]
+        return (digital * scale[:, :, None, None]).to(digital.dtype)
 
     # -- feasibility ---------------------------------------------------------------------------
 
@@ -251,14 +267,13 @@ class Downlink:
         gets a feasible answer that uses its power.
         """
         control = self.frontend.project(control)
-        link = self.link(control)
-        dead = (self.load(link, digital) <= 0).all(dim=1)
+        dead = (self._measured_load(control, digital) <= 0).all(dim=1)
         digital = torch.where(dead[:, None, None, None], torch.ones_like(digital), digital)
-        return control, self.rescale(link, digital)
+        return control, self._scaled(digital, self._measured_load(control, digital))
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
         """Largest breach of a constraint per channel: control off its set, or power over budget."""
-        over = (self.load(self.link(control), digital).amax(dim=1) - 1.0).clamp(min=0.0)
+        over = (self._measured_load(control, digital).amax(dim=1) - 1.0).clamp(min=0.0)
         return torch.maximum(self.frontend.violation(control), over)
 
     # -- judging and slicing -------------------------------------------------------------------

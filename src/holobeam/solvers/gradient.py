@@ -15,7 +15,6 @@ from holobeam.solvers.starts import (
     digital_start,
     matched_control,
     random_control,
-    relax,
     relaxed,
 )
 
@@ -73,7 +72,7 @@ class VariableProjection(Solver):
             latent = (
                 random_control(problem, generator)
                 if self.begin == "random"
-                else matched_control(relax(problem), generator)
+                else matched_control(problem, generator)
             )
             control = problem.frontend.project(latent)
             link = problem.link(control)

@@ -68,6 +68,9 @@ def matched_control(
     shape = (problem.batch, frontend.antennas, frontend.controls)
     if isinstance(element_set, Interval):
         middle = (element_set.low + element_set.high) / 2
+        if isinstance(frontend.element_set, Points):
+            # Just above the middle: the nearest level of an on/off element must not be "off".
+            middle += 1e-6 * (element_set.high - element_set.low)
         return torch.full(shape, middle, dtype=problem.h.dtype, device=problem.h.device)
     if frontend.is_digital:
         return torch.ones(shape, dtype=problem.h.dtype, device=problem.h.device)
