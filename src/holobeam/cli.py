@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -59,6 +61,10 @@ Dbm = Annotated[
 
 def main() -> None:
     """Run the command line; errors that holobeam raises become one line and exit code 2."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Most tensors here are small: threads that wait for each other cost more than they give.
+        # The compiled kernels spread channels over the cores on their own.
+        torch.set_num_threads(1)
     try:
         app()
     except HolobeamError as error:
@@ -130,8 +136,6 @@ def solve(
     as_json: AsJson = False,
 ) -> None:
     """Design the beamformers of a batch of channels with one solver."""
-    import torch
-
     if save is not None:
         _check_writable(save, (".npz", ".mat"))
     source = _source(channels, count, users, shape, subcarriers, seed)
@@ -210,8 +214,6 @@ def compare(
         return source.problem(h, which, at, utility)
 
     def sample(which: Any) -> Any:
-        import torch
-
         return problem_at(source.h[:1], which, torch.tensor(points[:1]))
 
     pairs, left_out = studies.contestants(hardware, _names(solver), sample)

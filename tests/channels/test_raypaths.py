@@ -90,6 +90,8 @@ def test_kept_users_and_drops_are_those_of_the_scenario():
     assert int(PATHS.visible(PANEL).sum()) == 1602
     assert kept.numel() == 1594
     assert torch.equal(kept, kept.sort().values)
+    behind = one_path(azimuth_deg=180.0)
+    assert behind.keep_users(Panel(ula(2, wavelength(28e9)))).numel() == 0
     assert torch.equal(draw_drops(kept, 64, 4, seed=1), munich_drops())
     rng = np.random.default_rng(1)
     by_hand = [rng.choice(kept.numpy(), 4, replace=False) for _ in range(64)]
@@ -244,7 +246,7 @@ def test_noise_divides_amplitudes():
 
 
 def test_separated_drops_are_separated():
-    kept = PATHS.keep_users(PANEL)[:150]
+    kept = PATHS.visible(PANEL).nonzero()[:150, 0]
     h = PATHS.channel(PANEL, kept[None])
     drops = draw_drops(kept, 12, 4, seed=0, h=h, max_correlation=0.3)
     assert torch.equal(drops, draw_drops(kept, 12, 4, seed=0, h=h, max_correlation=0.3))

@@ -74,7 +74,7 @@ def coordinate_descent(
         kind,
         np.asarray(levels, dtype=complex),
         sweeps,
-        torch.get_num_threads(),
+        cpu.available_threads(),
     )
     return torch.from_numpy(out).to(q.dtype)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ MAX_BYTES = 2**31
 
 TROUBLE = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, RuntimeError, MemoryError,
-    OverflowError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile,
+    OverflowError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError,
 )  # fmt: skip
 """What parsers raise on damaged input."""
 
@@ -45,7 +46,7 @@ def reading(path: Path) -> Iterator[None]:
     except TROUBLE as error:
         detail = str(error) or type(error).__name__
         raise refusal(
-            path, f"can't be read: {detail}", "the file is damaged, or no such file"
+            path, f"can't be read: {detail}", "the file is damaged or of another kind"
         ) from error
 
 

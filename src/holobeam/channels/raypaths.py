@@ -225,9 +225,12 @@ class RayPaths:
         Tensor
             ``(kept,)`` int64, ascending.
         """
-        gain = self.channel(panel, noise_dbm=noise_dbm)[0, 0].abs().square().sum(dim=-1)
-        reached = db_to_linear(power_dbm) * gain >= db_to_linear(min_snr_db)
-        return (reached & self.visible(panel, sector_deg)).nonzero().squeeze(-1)
+        seen = self.visible(panel, sector_deg).nonzero().squeeze(-1)
+        if not seen.numel():
+            return seen
+        h = self.channel(panel, seen.unsqueeze(0), noise_dbm=noise_dbm)[0, 0]
+        snr = db_to_linear(power_dbm) * h.abs().square().sum(dim=-1)
+        return seen[snr >= db_to_linear(min_snr_db)]
 
 
 def subcarrier_offsets(count: int, bandwidth: float) -> Float[Tensor, " {count}"]:

@@ -16,6 +16,7 @@ from holobeam.demo.runs import (
 )
 from holobeam.demo.scenario import USERS_PER_DROP
 from holobeam.studies import estimate
+from holobeam.studies.statistics import STARVED
 
 if TYPE_CHECKING:
     from holobeam.report.figures import Line, Picture
@@ -25,6 +26,15 @@ BITS_OF_REAL_MODULATION = 10.0
 
 CONVERGING = ("ps", "rhs", "binary", "mmse", "wmmse-hbf", "zf-hbf")
 DISTRIBUTIONS = ("digital", "ps", "dma", "rhs", "mmse")
+LABEL_AT = {
+    "digital": (0.40, "right"),
+    "ps": (0.55, "left"),
+    "dma": (0.85, "right"),
+    "rhs": (0.62, "left"),
+    "mmse": (0.0, "right"),
+}
+"""Share at which a distribution is labelled, and on which side."""
+
 TIMED = ("digital", "ps", "dma", "rhs", "binary", "mmse", "wmmse-hbf", "zf-hbf")
 
 
@@ -73,7 +83,7 @@ def rate_dc(outcome: Outcome) -> Picture:
 
     y = Axis("sum rate (bit/s/Hz)", limits=(0.0, None))
     ticks = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
-    x = Axis("DC power of the transmitter (W)", log=True, limits=(1.0, 130.0), ticks=ticks)
+    x = Axis("DC power of the transmitter (W)", log=True, limits=(1.0, 200.0), ticks=ticks)
     plots = [
         Plot("No insertion loss", _dc_lines(outcome, False), x, y, labels="point"),
         Plot("With assumed insertion losses", _dc_lines(outcome, True), x, y, labels="point"),
@@ -86,18 +96,22 @@ def _dc_lines(outcome: Outcome, losses: bool) -> list[Line]:
     from holobeam.report.figures import Line
 
     lines = []
+    watts = {key: dc_watts(outcome, outcome.runs[key], losses) for key in FRONT_RUNNERS}
+    farthest = max(watts, key=lambda key: watts[key][-1])
     for key in FRONT_RUNNERS:
         run = outcome.runs[key]
-        watts = dc_watts(outcome, run, losses)
         estimates = [estimate(result.sum_rate) for result in run.results]
+        # Of the two steep neighbours at the right, the nearer one is labelled on its free side.
+        steep = key in {"digital", "ps"} and key != farthest
         lines.append(
             Line(
-                _hardware(run),
-                watts,
+                run.entrant.hardware,
+                watts[key],
                 [e.mean for e in estimates],
                 run.entrant.colour,
                 [e.standard_error for e in estimates],
                 marker="o",
+                side="left" if steep else "right",
             )
         )
     return lines
@@ -158,6 +172,9 @@ def rate_cdf(outcome: Outcome) -> Picture:
         rates = run.at(outcome.plan.focus).rates.flatten().sort().values
         share = torch.arange(1, rates.numel() + 1, dtype=torch.float64) / rates.numel()
         bound = key == "digital"
+        level, side = LABEL_AT[key]
+        level = max(level, float(share[(rates < STARVED).sum()]) + 0.035)
+        anchor = (float(torch.quantile(rates, min(level, 1.0))), level)
         lines.append(
             Line(
                 run.entrant.label,
@@ -167,6 +184,8 @@ def rate_cdf(outcome: Outcome) -> Picture:
                 dashed=run.entrant.baseline,
                 width=6.0 if bound else 2.2,
                 alpha=0.45 if bound else 1.0,
+                anchor=anchor if level > 0.5 or bound else (0.0, level),
+                side=side,
             )
         )
     plot = Plot(
@@ -174,7 +193,7 @@ def rate_cdf(outcome: Outcome) -> Picture:
         lines,
         Axis("rate of a user (bit/s/Hz)", limits=(-0.1, None)),
         Axis("share of users below", limits=(0.0, 1.01), ticks=(0, 0.25, 0.5, 0.75, 1)),
-        labels="cdf",
+        labels="point",
     )
     return line_picture("rate-cdf", [plot], (10.5, 5.4), "Distribution of user rates")
 
@@ -189,7 +208,7 @@ def convergence(outcome: Outcome) -> Picture:
         for key in CONVERGING:
             run = outcome.runs[key]
             mean = run.history(power).mean(dim=0)
-            # The end of a solve is held level to the right edge in no curve: lengths are shown.
+            # A logarithmic axis has no 0, so the start is counted as 1.
             steps = torch.arange(mean.numel(), dtype=torch.float64) + 1
             lines.append(
                 Line(
@@ -200,7 +219,7 @@ def convergence(outcome: Outcome) -> Picture:
                     dashed=run.entrant.baseline,
                 )
             )
-        x = Axis("iterations + 1", log=True, ticks=(1, 2, 5, 10, 20, 50, 100))
+        x = Axis("iteration (1: the start)", log=True, ticks=(1, 2, 5, 10, 20, 50, 100))
         y = Axis("best sum rate so far (bit/s/Hz)", limits=(0.0, None))
         plots.append(Plot(f"{power:g} dBm", lines, x, y))
     return line_picture("convergence", plots, (12.5, 5.4), "Convergence of the solvers")
@@ -230,7 +249,7 @@ def wideband(outcome: Outcome) -> Picture:
                     va="center",
                     color=PALETTE["muted"],
                 )
-            rows.append((_hardware_of(band), narrow, wide))
+            rows.append((band.entrant.hardware, narrow, wide))
         ax.set_yticks(range(len(rows)), [str(row[0]) for row in rows])
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(0, None)
@@ -246,11 +265,3 @@ def wideband(outcome: Outcome) -> Picture:
 
 def _means(band: Wideband) -> tuple[float, float]:
     return float(band.narrow.mean()), float(band.wide.mean())
-
-
-def _hardware(run: Run) -> str:
-    return "RHS" if run.entrant.key == "rhs" else run.entrant.label
-
-
-def _hardware_of(band: Wideband) -> str:
-    return "RHS" if band.entrant.key == "rhs" else band.entrant.label

@@ -71,7 +71,7 @@ def hologram(outcome: Outcome) -> Picture:
 
     solution = outcome.poster["rhs"]
     with style():
-        figure = Figure(figsize=(13.5, 9.4))
+        figure = Figure(figsize=(13.5, 8.9))
         top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.08), hspace=0.02)
         rows = _surface(top, outcome, solution)
         rows += _fields(bottom, outcome)
@@ -96,9 +96,7 @@ def _surface(figure: Figure, outcome: Outcome, solution: Solution) -> list[Row]:
         image = _panel_image(ax, panel, grid.numpy())
         ax.set_title(title)
         _bar(figure, image, ax)
-        rows += [
-            (title, i, k, float(grid[i, k])) for i in range(shape[0]) for k in range(shape[1])
-        ]
+        rows += [(title, i, k, float(grid[i, k])) for i in range(shape[0]) for k in range(shape[1])]
     power = received_dbm(outcome.scenario, solution)[list(POSTER_DROP)]
     _matrix(axes[2], power.numpy())
     rows += [
@@ -201,11 +199,13 @@ def _sky(ax: Axes, cosine: np.ndarray, gain: np.ndarray, top: float) -> AxesImag
 
 
 def _circles(ax: Axes, users: np.ndarray) -> None:
+    from matplotlib.patheffects import withStroke
+
     for k, (_, u, v) in enumerate(users):
         ax.plot(u, v, "o", ms=17, mfc="none", mec="#54e0ff", mew=1.6)
         ax.annotate(
             str(k + 1), (u, v), (11, 9), textcoords="offset points", color="#54e0ff", fontsize=10,
-            fontweight="bold",
+            fontweight="bold", path_effects=[withStroke(linewidth=2.5, foreground="#15101f")],
         )  # fmt: skip
 
 

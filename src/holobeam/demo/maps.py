@@ -17,20 +17,22 @@ from holobeam.units import linear_to_db
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
 
     from holobeam.report.figures import Picture
 
-NIGHT, STREET, FROST, CYAN = "#0a0c14", "#232838", "#d9deea", "#54e0ff"
+NIGHT, FROST, CYAN = "#0a0c14", "#d9deea", "#54e0ff"
 """The poster is always dark: light falls on a city at night."""
 
 SCALE_DBM = (-110.0, -60.0)
 SECTOR_DEG = 60.0
-VIEW = ((-62.0, 205.0), (-2.0, 158.0))
+VIEW = ((-74.0, 200.0), (-6.0, 160.0))
 """Metres shown, x and y."""
 
-CELL = 0.5
-REACH = 3.6
-"""Metres: resolution of the map, and how far a user speaks for its surroundings."""
+CELL = 0.4
+SHARP, REACH = 2.0, 6.0
+"""Metres: resolution of the map; a user lights up its surroundings fully up to the second and
+fading to nothing at the third."""
 
 
 def received_dbm(scenario: Scenario, solution: Solution) -> Tensor:
@@ -42,45 +44,24 @@ def received_dbm(scenario: Scenario, solution: Solution) -> Tensor:
 
 def poster(outcome: Outcome) -> Picture:
     """Draw one beam per panel over all users of the city."""
-    from matplotlib.patheffects import withStroke
-
     from holobeam.report.figures import Figure, Picture, style
 
     scenario, solution = outcome.scenario, outcome.poster["rhs"]
     power = received_dbm(scenario, solution).numpy()
     place = scenario.paths.user_position.numpy()
     with style():
-        figure = Figure(figsize=(15.0, 11.2), facecolor=NIGHT)
+        figure = Figure(figsize=(15.0, 8.5), facecolor=NIGHT)
         grid = figure.subplots(2, 2, sharex=True, sharey=True)
         image = None
+        ground = _ground(place[:, :2])
         for beam, ax in enumerate(grid.flat):
-            image = _light(ax, place[:, :2], power[:, beam])
+            image = _light(ax, place[:, :2], ground, power[:, beam])
             _station(ax, scenario)
             _served(ax, place, beam)
             user = POSTER_DROP[beam]
             how = "line of sight" if bool(scenario.line_of_sight[user]) else "reflections only"
             rate = float(solution.rates[0, beam])
-            text = ax.text(
-                0.02,
-                0.965,
-                f"BEAM {beam + 1}",
-                transform=ax.transAxes,
-                color=CYAN,
-                fontsize=15,
-                fontweight="bold",
-                va="top",
-            )
-            more = ax.text(
-                0.02,
-                0.905,
-                f"{rate:.1f} bit/s/Hz · {how}",
-                transform=ax.transAxes,
-                color=FROST,
-                fontsize=12,
-                va="top",
-            )
-            for t in (text, more):
-                t.set_path_effects([withStroke(linewidth=3, foreground=NIGHT)])
+            _caption(ax, f"BEAM {beam + 1}", f"{rate:.1f} bit/s/Hz · {how}")
         assert image is not None
         _scale_bar(grid[1, 1])
         bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=34, pad=0.015)
@@ -96,35 +77,55 @@ def poster(outcome: Outcome) -> Picture:
     return Picture("beams-city", figure, header, rows, alt)
 
 
-def _light(ax: Axes, place: np.ndarray, dbm: np.ndarray) -> object:
-    """Colour the ground around every user by what the user receives."""
+def _caption(ax: Axes, title: str, line: str) -> None:
+    for height, text, size, weight, ink in (
+        (0.275, title, 17, "bold", CYAN),
+        (0.205, line, 12, "normal", FROST),
+    ):
+        ax.text(
+            0.975,
+            height,
+            text,
+            transform=ax.transAxes,
+            color=ink,
+            fontsize=size,
+            fontweight=weight,
+            ha="right",
+        )
+
+
+def _ground(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest user of every pixel, and how much the pixel shows of its light."""
     from scipy.spatial import cKDTree
 
     (left, right), (low, high) = VIEW
     x = np.arange(left + CELL / 2, right, CELL)
     y = np.arange(low + CELL / 2, high, CELL)
-    points = np.stack(np.meshgrid(x, y), axis=-1)
-    away, nearest = cKDTree(place).query(points.reshape(-1, 2), distance_upper_bound=REACH)
-    known = np.isfinite(away)
-    light = np.full(known.shape, np.nan)
-    light[known] = dbm[nearest[known]]
+    away, nearest = cKDTree(place).query(np.stack(np.meshgrid(x, y), axis=-1))
+    fade = np.clip((REACH - away) / (REACH - SHARP), 0.0, 1.0)
+    return nearest, fade * fade * (3.0 - 2.0 * fade)
+
+
+def _light(
+    ax: Axes, place: np.ndarray, ground: tuple[np.ndarray, np.ndarray], dbm: np.ndarray
+) -> ScalarMappable:
+    """Colour the ground around every user by what the user receives."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    nearest, fade = ground
+    colours = ScalarMappable(Normalize(*SCALE_DBM), "inferno")
+    light = colours.to_rgba(dbm)[nearest]
+    light[..., 3] = fade
     ax.set_facecolor(NIGHT)
-    ax.scatter(*place.T, s=46, color=STREET, lw=0, zorder=1, rasterized=True)
-    image = ax.imshow(
-        light.reshape(points.shape[:2]),
-        extent=(left, right, low, high),
-        origin="lower",
-        cmap="inferno",
-        vmin=SCALE_DBM[0],
-        vmax=SCALE_DBM[1],
-        zorder=2,
-        interpolation="bilinear",
-    )
+    extent = (*VIEW[0], *VIEW[1])
+    ax.imshow(light, extent=extent, origin="lower", zorder=2, interpolation="bilinear")
+    ax.scatter(*place.T, s=1.6, color=FROST, alpha=0.35, lw=0, zorder=3, rasterized=True)
     ax.set(xlim=VIEW[0], ylim=VIEW[1], aspect="equal", xticks=[], yticks=[])
     ax.grid(visible=False)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    return image
+    return colours
 
 
 def _station(ax: Axes, scenario: Scenario, ink: str = FROST) -> None:
@@ -170,7 +171,7 @@ def fairness_map(outcome: Outcome) -> Picture:
     users = outcome.scenario.drops.flatten().numpy()
     top = float(torch.quantile(fairness.sum_rate.flatten(), 0.98))
     with style():
-        figure = Figure(figsize=(14.0, 5.6))
+        figure = Figure(figsize=(14.0, 4.7))
         image = None
         for ax, (title, rates) in zip(figure.subplots(1, 2), _objectives(fairness), strict=True):
             ax.scatter(*place.T, s=9, color=PALETTE["grid"], lw=0, rasterized=True)

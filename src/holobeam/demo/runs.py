@@ -46,6 +46,19 @@ class Entrant:
     colour: str
     baseline: bool = False
 
+    @property
+    def hardware(self) -> str:
+        """Name of the front-end for people."""
+        return HARDWARE[self.frontend]
+
+
+HARDWARE = {
+    "digital": "digital",
+    "phase-shifters": "phase shifters",
+    "dma": "DMA",
+    "rhs": "RHS",
+    "rhs-binary": "RHS on/off",
+}
 
 ENTRANTS = (
     Entrant("digital", "digital", "digital", "wmmse-digital", "slate"),
@@ -250,13 +263,12 @@ def on_hardware(solution: Solution, frontend: Frontend) -> Solution:
     The radiated power is what the problem bounds, so that a lossy feed is driven harder and the
     rates stay; what changes is the DC power.
     """
-    harder = 1.0 if frontend.is_digital else 1.0 / frontend.loss_amplitude
-    was = solution.problem.frontend.loss_amplitude
-    return replace(
-        solution,
-        problem=solution.problem.with_(frontend=frontend.to(solution.problem.h)),
-        digital=solution.digital * (harder if frontend.is_digital else harder * was),
-    )
+    digital = solution.digital
+    if not frontend.is_digital:
+        old = solution.problem.frontend
+        digital = digital * (old.loss_amplitude / frontend.loss_amplitude)
+    problem = solution.problem.with_(frontend=frontend.to(solution.problem.h))
+    return replace(solution, problem=problem, digital=digital)
 
 
 def lossless_mismatch(run: Run) -> float:

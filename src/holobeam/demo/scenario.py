@@ -83,9 +83,7 @@ class Scenario:
     ) -> Complex[Tensor, "drops tones users antennas"]:
         """Channels of some drops, on one carrier or on tones over the whole band."""
         offsets = None if tones == 1 else subcarrier_offsets(tones, BANDWIDTH)
-        return self.paths.channel(
-            self.panel, drops, subcarriers=offsets, noise_dbm=self.noise_dbm
-        )
+        return self.paths.channel(self.panel, drops, subcarriers=offsets, noise_dbm=self.noise_dbm)
 
     def strongest_direction(self, users: Int[Tensor, " some"]) -> Float[Tensor, "some 3"]:
         """Direction of the strongest path of each user, in the frame of the panel."""

@@ -53,7 +53,7 @@ def row_step(
         out.numpy(),
         joint,
         sweeps,
-        torch.get_num_threads(),
+        cpu.available_threads(),
     )
     return out.to(digital.dtype)
 

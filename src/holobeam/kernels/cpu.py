@@ -10,6 +10,7 @@ over controls q that live on an interval, on a circle or on a list of points. On
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -226,6 +227,16 @@ def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) 
         # with one subcarrier it is exact at once.
         price += 2.0 * (power / slope) * (np.sqrt(power / budget) - 1.0)
     return price
+
+
+def available_threads() -> int:
+    """Threads for a batch of channels: ``OMP_NUM_THREADS`` where set, else the cores we may use.
+
+    Not torch's own setting: a thread here carries whole channels and never waits for another, so
+    it pays even where torch's small tensors are best left to one.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else (os.cpu_count() or 1)
 
 
 def _spread(work: Any, batch: int, cost: float, threads: int) -> None:

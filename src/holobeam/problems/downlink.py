@@ -46,7 +46,8 @@ class Downlink:
     weights
         User weights, ``(K,)`` or ``(B, K)``, >= 0; 1 by default.
     utility
-        ``sum_rate`` (weighted) or ``proportional_fair`` (``sum log max(R, 0.01)``).
+        ``sum_rate`` (weighted) or ``proportional_fair`` (the same sum of
+        ``log max(R, 0.01)``).
     true_h
         Same shape as ``h``: what the designs are judged on when ``h`` is only an estimate.
 
@@ -150,7 +151,7 @@ class Downlink:
         """What is maximised: weighted sum rate, or the proportional-fair utility."""
         rates = self.rates(link, digital)
         if self.utility_name == "proportional_fair":
-            return proportional_fairness(rates)
+            return proportional_fairness(rates, self.user_weights)
         return (self.user_weights * rates).sum(dim=1)
 
     def weights(
@@ -269,7 +270,27 @@ class Downlink:
         control = self.frontend.project(control)
         dead = (self._measured_load(control, digital) <= 0).all(dim=1)
         digital = torch.where(dead[:, None, None, None], torch.ones_like(digital), digital)
-        return control, self._scaled(digital, self._measured_load(control, digital))
+        return control, self._settled(control, digital)
+
+    def _settled(self, control: Tensor, digital: Tensor) -> Tensor:
+        """Scale to the budget; drop what nearly parallel beams cancel where it can't be held.
+
+        Beams that cancel to more digits than the dtype has leave the power to rounding.
+        """
+        scaled = self._scaled(digital, self._measured_load(control, digital))
+        if self.power_at != "radiated" or self.frontend.is_digital:
+            return scaled
+        load = self._measured_load(control, scaled)
+        step = torch.finfo(digital.dtype).eps
+        off = (((load - 1.0).abs() > step**0.6) & (load > 0)).any(dim=1)
+        if not bool(off.any()):
+            return scaled
+        analog = self.analog(control).to(torch.complex128)
+        values, basis = torch.linalg.eigh(analog.mH @ analog)
+        kept = (values > step**0.8 * values[..., -1:]).unsqueeze(3)
+        held = basis @ (kept * (basis.mH @ digital.to(basis.dtype)))
+        held = self._scaled(held, self._measured_load(control, held)).to(digital.dtype)
+        return torch.where(off[:, None, None, None], held, scaled)
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
         """Largest breach of a constraint per channel: control off its set, or power over budget."""

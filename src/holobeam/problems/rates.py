@@ -28,6 +28,8 @@ def spectral_efficiency(
     return ratio.log1p().mean(dim=1) / math.log(2.0)
 
 
-def proportional_fairness(rates: Float[Tensor, "batch users"]) -> Float[Tensor, " batch"]:
-    """``sum_k log(max(R_k, 0.01))``."""
-    return rates.clamp(min=FAIR_RATE_FLOOR).log().sum(dim=1)
+def proportional_fairness(
+    rates: Float[Tensor, "batch users"], user_weights: Float[Tensor, "batch users"]
+) -> Float[Tensor, " batch"]:
+    """``sum_k alpha_k log(max(R_k, 0.01))``."""
+    return (user_weights * rates.clamp(min=FAIR_RATE_FLOOR).log()).sum(dim=1)

@@ -41,6 +41,9 @@ PALETTE = {
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 
+MARGIN = 1.035
+"""Where the column of end labels begins, in widths of the axes."""
+
 Row = tuple[Cell, ...]
 
 
@@ -67,6 +70,8 @@ class Line:
         Half width of the band around it.
     dashed, width, alpha, marker, zorder
         How it is drawn.
+    anchor, side
+        Where its label goes if not to its end, in data coordinates, and on which side of there.
     """
 
     label: str
@@ -79,6 +84,8 @@ class Line:
     alpha: float = 1.0
     marker: str = ""
     zorder: float = 3.0
+    anchor: tuple[float, float] | None = None
+    side: str = "right"
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Plot:
     x, y
         Axes.
     labels
-        ``margin``: end labels in a column at the right; ``point``: beside each end.
+        ``margin``: end labels in a column at the right; ``point``: beside each end or anchor.
     levels
         Dotted horizontal lines, each with a text.
     """
@@ -168,7 +175,7 @@ def line_picture(name: str, plots: Sequence[Plot], size: tuple[float, float], al
     rows: list[Row] = []
     with style():
         figure = Figure(figsize=size)
-        drawn = []
+        drawn: list[tuple[Axes, Plot, list[Annotation]]] = []
         axes = figure.subplots(1, len(plots), squeeze=False)[0]
         for ax, plot in zip(axes, plots, strict=True):
             _draw(ax, plot)
@@ -242,15 +249,18 @@ def _set_axis(ax: Axes, which: str, axis: Axis) -> None:
 
 
 def _end_label(ax: Axes, line: Line, where: str) -> Annotation:
-    margin = where == "margin"
+    margin = where == "margin" and line.anchor is None
+    x, y = line.anchor or (float(line.x[-1]), float(line.y[-1]))
+    right = line.side == "right"
     return ax.annotate(
         line.label,
-        (float(line.x[-1]), float(line.y[-1])),
-        xytext=(1.035, 0.5) if margin else (0.0, 0.5),
-        textcoords="axes fraction",
+        (x, y),
+        xytext=(MARGIN, 0.5) if margin else (7 if right else -7, 0),
+        textcoords="axes fraction" if margin else "offset points",
         color=PALETTE[line.colour],
         fontsize=10,
         fontweight="normal" if line.dashed else "bold",
+        ha="left" if right else "right",
         va="center",
         annotation_clip=False,
         in_layout=margin,
@@ -260,50 +270,31 @@ def _end_label(ax: Axes, line: Line, where: str) -> Annotation:
 
 def _spread(ax: Axes, plot: Plot, labels: Sequence[Annotation]) -> None:
     """Move end labels up and down until none touches another; leaders show where they belong."""
-    to_axes = ax.transAxes.inverted()
-    ends = np.array(
-        [
-            to_axes.transform(ax.transData.transform((line.x[-1], line.y[-1])))
-            for line in plot.lines
-        ]
-    )
+    at_end = [place for place, line in enumerate(plot.lines) if line.anchor is None]
+    if plot.labels != "margin" or not at_end:
+        return
+    lines = [plot.lines[place] for place in at_end]
+    to_axes = ax.transData + ax.transAxes.inverted()
+    ends = np.array([to_axes.transform((line.x[-1], line.y[-1])) for line in lines])
     height = ax.get_window_extent().height * 72.0 / ax.figure.dpi
-    near = np.inf if plot.labels == "margin" else 0.30
-    places = spread(ends[:, 0], ends[:, 1], gap=13.0 / height, near=near)
-    for label, (x, y), place, line in zip(labels, ends, places, plot.lines, strict=True):
-        start = 1.035 if plot.labels == "margin" else x + 0.015
-        label.set_position((start, place))
-        if plot.labels == "margin" or abs(place - y) > 0.004:
-            ax.plot(
-                [x + 0.006, start - 0.004],
-                [y, place],
-                transform=ax.transAxes,
-                color=PALETTE[line.colour],
-                lw=0.8,
-                alpha=0.55,
-                clip_on=False,
-                zorder=2,
-            )
+    places = spread(ends[:, 1], gap=13.5 / height)
+    for place, (x, y), line, index in zip(places, ends, lines, at_end, strict=True):
+        labels[index].set_position((MARGIN, place))
+        ax.plot(
+            [x + 0.006, MARGIN - 0.004],
+            [y, place],
+            transform=ax.transAxes,
+            color=PALETTE[line.colour],
+            lw=0.8,
+            alpha=0.55,
+            clip_on=False,
+            zorder=2,
+        )
 
 
-def spread(
-    x: Sequence[float] | np.ndarray,
-    y: Sequence[float] | np.ndarray,
-    gap: float,
-    near: float = np.inf,
-) -> np.ndarray:
-    """Move heights apart until neighbours are at least ``gap`` from one another.
-
-    Parameters
-    ----------
-    x, y
-        Where things are.
-    gap
-        Least difference of two heights.
-    near
-        Things further apart than this along x don't disturb each other.
-    """
-    across, place = np.asarray(x, float), np.asarray(y, float).copy()
+def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
+    """Move heights apart, as little as possible, until none is within ``gap`` of another."""
+    place = np.asarray(heights, float).copy()
     # Ties are broken by order, so that equal heights move apart at all.
     place += 1e-9 * np.arange(len(place))
     for _ in range(400):
@@ -311,7 +302,7 @@ def spread(
         moved = False
         for lower, upper in zip(order[:-1], order[1:], strict=True):
             lack = gap - (place[upper] - place[lower])
-            if lack > 1e-6 and abs(across[upper] - across[lower]) < near:
+            if lack > 1e-6:
                 place[upper] += lack / 2 + 1e-7
                 place[lower] -= lack / 2 + 1e-7
                 moved = True

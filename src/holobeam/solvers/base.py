@@ -89,6 +89,10 @@ class Solver:
         """Return this solver with its ``index``-th start; 0 is its own."""
         return self
 
+    def refiner(self) -> Solver:
+        """Return the solver whose steps carry on from this one's answers: itself, or a part."""
+        return self
+
     def settled(self, state: State) -> bool:
         """Whether convergence may be judged yet (not while a schedule still anneals)."""
         return True
@@ -156,7 +160,7 @@ def _iterate(
     """Step until every channel is finished; a finished or non-finite channel stays as it is."""
     check_count("max_iterations", solver.max_iterations, 0)
     batch, device = problem.batch, problem.h.device
-    best = replace(state, memory=None)
+    best = State(state.control.clone(), state.digital.clone(), state.utility.clone())
     unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
     status = torch.full((batch,), int(unfinished), device=device)
     iterations = torch.zeros(batch, dtype=torch.long, device=device)
@@ -165,9 +169,10 @@ def _iterate(
     rows = torch.arange(batch, device=device)
     for count in range(1, solver.max_iterations + 1):
         new = solver.advance(problem, state, 1)
-        sane = _finite(new)
+        # Whatever is not finite in a state makes its utility so.
+        sane = torch.isfinite(new.utility)
         better = sane & (new.utility > best.utility[rows])
-        best = _write(best, new, rows, better if solver.keep == "best" else sane)
+        _write(best, new, rows, better if solver.keep == "best" else sane)
         iterations[rows] = count
         gain = (new.utility - state.utility).abs()
         small = gain <= solver.tolerance * new.utility.abs().clamp(min=1e-12)
@@ -192,23 +197,13 @@ def _iterate(
     return _Run(best, status, iterations, history)
 
 
-def _write(best: State, new: State, rows: Tensor, where: Tensor) -> State:
-    """Put some channels of ``new`` into their places in ``best``."""
-    if not bool(where.any()):
-        return best
+def _write(best: State, new: State, rows: Tensor, where: Tensor) -> None:
+    """Put some channels of ``new`` into their places in ``best``, in place."""
     into = rows[where]
-    return State(
-        best.control.index_copy(0, into, new.control[where]),
-        best.digital.index_copy(0, into, new.digital[where]),
-        best.utility.index_copy(0, into, new.utility[where]),
-    )
-
-
-def _finite(state: State) -> Tensor:
-    def whole(tensor: Tensor) -> Tensor:
-        return torch.isfinite(tensor).flatten(1).all(dim=1)
-
-    return whole(state.control) & whole(state.digital) & torch.isfinite(state.utility)
+    if into.numel() > 0:
+        best.control[into] = new.control[where]
+        best.digital[into] = new.digital[where]
+        best.utility[into] = new.utility[where]
 
 
 def take(value: Any, rows: Tensor) -> Any:
@@ -287,6 +282,10 @@ class Chain(Solver):
         """First reason of any link of the chain."""
         return next((r for s in self.solvers if (r := s.supports(problem))), None)
 
+    def refiner(self) -> Solver:
+        """Return that of the last link."""
+        return self.solvers[-1].refiner()
+
     def __call__(self, problem: Downlink, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         if not self.solvers:
@@ -314,6 +313,10 @@ class Restart(Solver):
         """Reason of the solver itself."""
         return self.solver.supports(problem)
 
+    def refiner(self) -> Solver:
+        """Return that of the solver itself."""
+        return self.solver.refiner()
+
     def __call__(self, problem: Downlink, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         check_count("starts", self.starts)
@@ -335,6 +338,10 @@ class BestOf(Solver):
     def supports(self, problem: Downlink) -> str | None:
         """First reason of any racer."""
         return next((r for s in self.solvers if (r := s.supports(problem))), None)
+
+    def refiner(self) -> Solver:
+        """Return that of the first racer."""
+        return self.solvers[0].refiner()
 
     def __call__(self, problem: Downlink, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""

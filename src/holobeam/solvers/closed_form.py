@@ -81,7 +81,7 @@ class DigitalWmmse(Solver):
 
     name: str = "wmmse-digital"
     max_iterations: int = 500
-    tolerance: float = 1e-9
+    tolerance: float = 1e-8
     equal_power: bool = True
     controls: Literal["none", "random"] = "none"
 

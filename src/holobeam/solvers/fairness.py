@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class ProportionalFair(Solver):
-    """Maximise ``sum log max(R, 0.01)`` with a solver that maximises weighted sum rates.
+    """Maximise ``sum alpha log max(R, 0.01)`` with a solver that maximises weighted sum rates.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class ProportionalFair(Solver):
     inner_iterations
         Iterations of the inner solver in each round.
     damping
-        ``w <- w^damping (1 / max(R, 0.02))^(1 - damping)``, scaled to mean 1. Undamped weights
-        oscillate.
+        ``w <- w^damping (alpha / max(R, 0.02))^(1 - damping)``, scaled to mean 1, alpha the user
+        weights. Undamped weights oscillate.
 
     Notes
     -----
@@ -60,13 +60,13 @@ class ProportionalFair(Solver):
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Solve for the sum rate at high power, or begin at ``start``."""
-        weights = torch.ones_like(problem.user_weights)
+        weights = problem.user_weights
         if start is None:
             loud = self._weighted(problem, weights, self.boost)
             start_at = self.inner(loud, generator=generator)
             start = make_state(loud, start_at.control, start_at.digital)
         calm = self._weighted(problem, weights, self._power(0))
-        inner = self.inner.init(calm, generator, start)
+        inner = self.inner.refiner().init(calm, generator, start)
         return self._state(problem, Memory(weights, inner, 0))
 
     def step(self, problem: Downlink, state: State) -> State:
@@ -75,18 +75,20 @@ class ProportionalFair(Solver):
         factor = self._power(memory.count)
         at = self._weighted(problem, memory.weights, factor)
         rates = at.rates(at.link(memory.inner.control), memory.inner.digital)
-        weights = self._reweighted(memory.weights, rates) * problem.user_weights
+        weights = self._reweighted(memory.weights, problem.user_weights / rates.clamp(min=0.02))
         at = self._weighted(problem, weights, factor)
-        inner = self.inner.advance(at, memory.inner, self.inner_iterations)
+        here = at.utility(at.link(memory.inner.control), memory.inner.digital)
+        refiner = self.inner.refiner()
+        inner = refiner.advance(at, replace(memory.inner, utility=here), self.inner_iterations)
         return self._state(problem, Memory(weights, inner, memory.count + 1))
 
     def _power(self, count: int) -> float:
         return max(1.0, self.boost * self.decay**count)
 
     def _reweighted(
-        self, weights: Float[Tensor, "batch users"], rates: Float[Tensor, "batch users"]
+        self, weights: Float[Tensor, "batch users"], wanted: Float[Tensor, "batch users"]
     ) -> Float[Tensor, "batch users"]:
-        new = weights**self.damping * (1.0 / rates.clamp(min=0.02)) ** (1.0 - self.damping)
+        new = weights**self.damping * wanted ** (1.0 - self.damping)
         return new / new.mean(dim=1, keepdim=True)
 
     @staticmethod
