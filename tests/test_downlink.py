@@ -77,7 +77,7 @@ def test_folded_rates_are_the_plain_rates_of_the_scaled_precoder():
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("tones", [1, 3])
 def test_feasible_meets_every_budget(name, place, budget, tones):
-    power = torch.tensor([0.5, 4.0])
+    power = torch.tensor([0.5, 4.0], dtype=torch.float64)
     problem = _problem(name, tones, power=power.unsqueeze(1) if place == "per_rf_chain" else power,
                        power_at=place, budget=budget)  # fmt: skip
     control, digital = problem.feasible(*_point(problem))

@@ -44,7 +44,7 @@ def coordinate_descent(
 
     Notes
     -----
-    Source: rhs-mmse, (a) step 4, for amplitudes; multicell-metasurface, (a), for circles.
+    Source: mmse and multicell papers (our reading); docs/methods.md, section 3.
     """
     code = getattr(element_set, "kernel_code", None)
     if q.device.type != "cpu" or code is None or q.requires_grad:

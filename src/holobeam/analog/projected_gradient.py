@@ -25,7 +25,7 @@ def ascent_direction(
 
     Notes
     -----
-    Source: phase-shifter-pga, (a), recommended variant ``vp``.
+    Source: a variant of the unfolded-pga paper; docs/methods.md, section 7.
     """
     step = -quadratic.gradient(q)
     if isinstance(element_set, Circle):

@@ -22,7 +22,7 @@ def mmse_weights(
 
     Notes
     -----
-    Source: rhs-mmse, (a) steps 1 and 2.
+    Source: mmse paper (our reading); docs/methods.md, section 3.
     """
     received = link.received(digital)
     power = received.abs().square()
@@ -48,7 +48,7 @@ def folded_step(
 
     Notes
     -----
-    Source: rhs-mmse, (a) step 3. Cost ``O(R^3 + K R^2)``, independent of N.
+    Source: mmse paper (our reading); docs/methods.md, section 3. Cost ``O(R^3 + K R^2)``, independent of N.
     """
     wide = widen(link)
     back = wide.e.mH
@@ -75,7 +75,7 @@ def bisected_step(
 
     Notes
     -----
-    Source: rhs-mmse, (a) baselines, digital step of ``wmmse-hbf``.
+    Source: mmse paper, baselines (our reconstruction); docs/methods.md, section 5.
     """
     wide = widen(link)
     back = wide.e.mH

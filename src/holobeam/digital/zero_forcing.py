@@ -46,7 +46,7 @@ def regularised_zero_forcing(
         ``(B, K)``: noise power of each user over the budget; rows of E are scaled to equal noise.
     equal_power
         Divide each column by its amplitude, so that every user gets the same power. Where gains
-        differ by more than 20 dB this is by far the better start (demo-munich, trap 4).
+        differ by more than 20 dB this is by far the better start (docs/methods.md, section 6).
     """
     level = noise_over_power.mean(dim=1, keepdim=True)
     scale = (level / noise_over_power).sqrt()
@@ -89,7 +89,7 @@ def water_filled_zero_forcing(
 
     Notes
     -----
-    Source: phase-shifter-pga, (a) digital references; rhs-mmse, (a) ``zf-hbf``.
+    Source: docs/methods.md, sections 5 and 6.
     """
     digital = zero_forcing(link)
     cost = link.column_power(digital)

@@ -16,7 +16,7 @@ FeedLayout = Literal["edge", "edge-far", "line", "ring", "diagonal", "grid"]
 _LAYOUTS: tuple[FeedLayout, ...] = ("edge", "edge-far", "line", "ring", "diagonal", "grid")
 
 MICROSTRIP_ATTENUATION = 0.6
-"""1/m: the 28 GHz microstrip of the dynamic-metasurface literature (multicell-metasurface, (a))."""
+"""1/m: the 28 GHz microstrip of the dynamic-metasurface literature ."""
 
 MICROSTRIP_WAVENUMBER = 827.67
 """rad/m, of the same microstrip."""
@@ -95,7 +95,7 @@ def reference_wave(
 
     Notes
     -----
-    Source: the mmse paper, reference-wave model (rhs-mmse, Scenario).
+    Source: mmse paper, reference-wave model.
     """
     for name, tensor in (("positions", positions), ("feed_positions", feed_positions)):
         if tensor.ndim != 2 or tensor.shape[1] != 3:
@@ -138,7 +138,7 @@ def microstrips(
 
     Notes
     -----
-    Source: the multicell paper, waveguide model (multicell-metasurface, (a)).
+    Source: multicell paper, waveguide model (our reading).
     """
     check_count("rf_chains", rf_chains)
     check_count("elements", elements)

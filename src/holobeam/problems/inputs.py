@@ -91,7 +91,7 @@ def utility(value: str) -> Utility:
 def power(value: float | Tensor, place: str, h: Tensor, frontend: Frontend) -> Tensor:
     """Return budgets ``(B,)``, or ``(B, R)`` under per-chain limits."""
     batch = h.shape[0]
-    tensor = check_positive("power", _real(value, h))
+    tensor = check_positive("power", _real("power", value, h))
     if place != "per_rf_chain":
         return _broadcast("power", tensor, (batch,), h)
     chains = frontend.rf_chains
@@ -113,9 +113,9 @@ def noise(
         raise InputError("snr_db", f"of snr_db and noise_power {got}", "give exactly one of them")
     shape = (h.shape[0], h.shape[2])
     if noise_power is not None:
-        tensor = check_positive("noise_power", _real(noise_power, h))
+        tensor = check_positive("noise_power", _real("noise_power", noise_power, h))
         return _broadcast("noise_power", tensor, shape, h)
-    tensor = check_finite("snr_db", _real(snr_db if snr_db is not None else 0.0, h))
+    tensor = check_finite("snr_db", _real("snr_db", snr_db if snr_db is not None else 0.0, h))
     total = watts.sum(dim=1) if place == "per_rf_chain" else watts
     ratio = 10.0 ** (-_broadcast("snr_db", tensor, (h.shape[0],), h) / 10.0)
     return (total * ratio).unsqueeze(1).expand(shape).contiguous()
@@ -126,7 +126,7 @@ def weights(value: Tensor | None, h: Tensor) -> Tensor:
     shape = (h.shape[0], h.shape[2])
     if value is None:
         return torch.ones(shape, dtype=h.real.dtype, device=h.device)
-    tensor = check_finite("weights", _real(value, h))
+    tensor = check_finite("weights", _real("weights", value, h))
     if bool((tensor < 0).any()) or not bool((tensor > 0).any()):
         raise InputError(
             "weights",
@@ -136,10 +136,11 @@ def weights(value: Tensor | None, h: Tensor) -> Tensor:
     return _broadcast("weights", tensor, shape, h)
 
 
-def _real(value: float | Tensor, h: Tensor) -> Tensor:
-    tensor = torch.as_tensor(value)
+def _real(name: str, value: float | Tensor, h: Tensor) -> Tensor:
+    # A Python number must not pass through torch's default single precision.
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
     if tensor.is_complex():
-        raise InputError("value", f"got dtype {tensor.dtype}", "need a real number or tensor")
+        raise InputError(name, f"got dtype {tensor.dtype}", "need a real number or tensor")
     return tensor.to(dtype=h.real.dtype, device=h.device)
 
 

@@ -27,7 +27,7 @@ from holobeam.solvers.starts import (
 Begin = Literal["matched", "random", "fit", "relax"]
 
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
-"""Share of elements above the middle level, one per start (demo-munich, trap 6)."""
+"""Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Alternating(Solver):
     Notes
     -----
     With noise folding each block is an exact minimiser: no step lowers the utility once the
-    schedule is over. Source: rhs-mmse, (a); DESIGN, section 1.
+    schedule is over. Source: docs/methods.md, sections 2 to 4.
     """
 
     name: str = "wmmse-cd"
@@ -107,7 +107,7 @@ class Alternating(Solver):
         return bool(state.memory.count > len(self.noise_schedule))
 
     def step(self, problem: Downlink, state: State) -> State:
-        """Receivers and weights, digital precoder, controls; see rhs-mmse, (a) steps 1 to 5."""
+        """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""
         count = state.memory.count
         noisy = count < len(self.noise_schedule)
         factor = self.noise_schedule[count] if noisy else 1.0
@@ -181,7 +181,7 @@ def scale_is_free(problem: Downlink) -> bool:
 
 
 def surface_solver(**options: Any) -> Alternating:
-    """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (rhs-mmse, (a))."""
+    """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (docs/methods.md, section 4)."""
     defaults: dict[str, Any] = {
         "name": "mmse-fast",
         "max_iterations": 60,

@@ -40,7 +40,7 @@ class ProportionalFair(Solver):
 
     Notes
     -----
-    Source: demo-munich, section 3, recipe.
+    Source: docs/methods.md, section 9.
     """
 
     name: str = "proportional-fair"

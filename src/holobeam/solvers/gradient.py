@@ -48,7 +48,7 @@ class VariableProjection(Solver):
     -----
     Stepped sets (b-bit phases, on/off) are driven through a continuous latent control: the
     gradient is taken at the projected point, the step is made on the latent one. Source:
-    phase-shifter-pga, (a), recommended variant ``vp``, with its default, untrained steps.
+    a variant of the unfolded-pga paper; docs/methods.md, section 7, with its default, untrained steps.
     """
 
     name: str = "vp"

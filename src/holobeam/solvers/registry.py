@@ -31,7 +31,7 @@ class Entry:
     summary
         One line.
     source
-        Where the method is defined.
+        Where the method is defined: a paper, and sections of docs/methods.md.
     serves
         Which front-ends it serves.
     options
@@ -74,7 +74,7 @@ _BUILT_IN = (
         "mrt",
         _CLOSED,
         "maximum-ratio transmission on the link",
-        "phase-shifter-pga (a)",
+        "methods 6",
         "every front-end",
         (("rule", "mrt"),),
     ),
@@ -82,7 +82,7 @@ _BUILT_IN = (
         "zf",
         _CLOSED,
         "zero forcing, scaled as a whole",
-        "phase-shifter-pga (a)",
+        "methods 6",
         "every front-end, K <= R",
         (("rule", "zf"),),
     ),
@@ -90,7 +90,7 @@ _BUILT_IN = (
         "zf-water-filling",
         _CLOSED,
         "zero forcing, budget water-filled over users",
-        "phase-shifter-pga (a)",
+        "methods 6",
         "every front-end, K <= R",
         (("rule", "zf-water-filling"),),
     ),
@@ -98,7 +98,7 @@ _BUILT_IN = (
         "rzf",
         _CLOSED,
         "regularised zero forcing on the link",
-        "phase-shifter-pga (a)",
+        "methods 6",
         "every front-end",
         (("rule", "rzf"),),
     ),
@@ -106,14 +106,14 @@ _BUILT_IN = (
         "wmmse-digital",
         "holobeam.solvers.closed_form:digital_bound",
         "converged WMMSE in the span of the channel, better of two starts",
-        "phase-shifter-pga (a); rhs-mmse (a)",
+        "methods 6",
         "digital",
     ),
     Entry(
         "random",
         "holobeam.solvers.closed_form:DigitalWmmse",
         "controls drawn once, digital part by 100 WMMSE steps",
-        "rhs-mmse (b)",
+        "methods 5",
         "every front-end",
         (("controls", "random"), ("max_iterations", 100)),
     ),
@@ -121,7 +121,7 @@ _BUILT_IN = (
         "mmse",
         _ALTERNATING,
         "noise-folded block-coordinate MMSE from half amplitudes",
-        "mmse paper, our reading; rhs-mmse (a)",
+        "mmse paper (our reading); methods 3",
         "every front-end",
         (("begin", "matched"), ("max_iterations", 60), ("equal_power", False)),
     ),
@@ -129,14 +129,14 @@ _BUILT_IN = (
         "mmse-fast",
         "holobeam.solvers.alternating:surface_solver",
         "digital fit, annealed noise, sweeps with guarded extrapolation",
-        "rhs-mmse (a)",
+        "methods 4",
         "every front-end",
     ),
     Entry(
         "wmmse-hbf",
         _BASELINE,
         "WMMSE with bisection, analog sweep blind to power (our reconstruction)",
-        "rhs-mmse (a) baselines",
+        "methods 5",
         "amplitude surfaces",
         (("rule", "wmmse"),),
     ),
@@ -144,7 +144,7 @@ _BUILT_IN = (
         "zf-hbf",
         _BASELINE,
         "zero forcing with water-filling, analog sweep blind to power (our reconstruction)",
-        "rhs-mmse (a) baselines",
+        "methods 5",
         "amplitude surfaces, K <= R",
         (("rule", "zf"),),
     ),
@@ -152,14 +152,14 @@ _BUILT_IN = (
         "wmmse-cd",
         "holobeam.solvers.alternating:coordinate_solver",
         "WMMSE with exact coordinate descent, annealed and extrapolated",
-        "multicell-metasurface (a); demo-munich 3",
+        "multicell paper (our reading); methods 3, 4",
         "every front-end",
     ),
     Entry(
         "vp",
         "holobeam.solvers.gradient:VariableProjection",
         "normalised projected gradient, digital part in closed form",
-        "phase-shifter-pga (a)",
+        "variant of the unfolded-pga paper; methods 7",
         "every front-end",
     ),
 )

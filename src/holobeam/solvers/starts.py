@@ -39,7 +39,7 @@ def relaxed(element_set: Any) -> Any:
 
 
 def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users antennas"]:
-    """Best single beam of each user over the band, unit modulus per entry, strongest user first.
+    """Best single beam of each user over the band, unit modulus per entry, best SNR first.
 
     With one subcarrier these are the phases of h_k^H; with more, of the dominant right singular
     vector of the user's F x N channel.
@@ -48,7 +48,7 @@ def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users ante
     gram = h @ h.mH
     _, vectors = torch.linalg.eigh(gram.to(torch.complex128))
     beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
-    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2)
+    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2) / problem.noise_power
     order = gain.argsort(dim=1, descending=True, stable=True)
     beam = beam.gather(1, order.unsqueeze(2).expand_as(beam))
     # sgn(0) is 0: an absent user leaves its column to the element set's projection of 0.
@@ -61,7 +61,7 @@ def matched_control(
     """Controls that point chain r at the r-th strongest user; spare chains point anywhere.
 
     Amplitudes start in the middle of their interval: half of every wave is let through.
-    Source: phase-shifter-pga, (a) initialisation; rhs-mmse, symbols.
+    Source: docs/methods.md, section 4.
     """
     frontend = problem.frontend
     element_set = relaxed(frontend.element_set)
@@ -99,7 +99,7 @@ def digital_target(
 ) -> Complex[Tensor, "batch subcarriers antennas users"]:
     """Fully digital WMMSE precoder of the same problem, from the equal-power RZF start.
 
-    Source: rhs-mmse, (a) recommended solver, (i).
+    Source: docs/methods.md, section 4.
     """
     bound = Downlink(
         problem.h,
@@ -126,7 +126,7 @@ def fit_to_target(
     """Alternate the least-squares fit ``A V ~ target`` over the digital part and the controls.
 
     Amplitudes are fitted over [0, inf) and divided by their maximum, circles and points as they
-    are. Source: rhs-mmse, (a) recommended solver, (ii).
+    are. Source: docs/methods.md, section 4.
     """
     frontend = problem.frontend
     element_set = frontend.element_set
@@ -169,7 +169,7 @@ def quantised_control(
     """Project a relaxed control onto the levels.
 
     Amplitudes are spiky: they are scaled so that a ``share`` of the elements lies above the middle
-    level (demo-munich, trap 6). Phases are turned by ``share`` of a step before rounding.
+    level (docs/methods.md, section 4). Phases are turned by ``share`` of a step before rounding.
     """
     points = problem.frontend.element_set
     continuous = relaxed(points)

@@ -33,7 +33,7 @@ class HybridBaseline(Solver):
     Notes
     -----
     Our reconstruction of the baselines that the mmse paper cites; not monotone, so the best
-    iterate is returned. Source: rhs-mmse, (a) baselines.
+    iterate is returned. Source: docs/methods.md, section 5.
     """
 
     name: str = "wmmse-hbf"
