@@ -1,6 +1,8 @@
-"""Surfaces on the mmse paper's channels: rhs-mmse (f), and what the power reading changes."""
+"""Surfaces on the mmse paper's channels, and what the place where power counts changes."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 
@@ -25,7 +27,7 @@ def _rates() -> Table:
     table = Table(
         "Surfaces, 64 elements, 4 chains, 4 users, 100 channels, 60 iterations",
         ("power", "SNR dB", *SOLVERS, "fast over mmse", "fast over wmmse-hbf", "verdict"),
-        "Sum rates in bits/s/Hz. Asked (radiated, 10 dB, rhs-mmse (f) 6): mmse-fast >= 5 % above "
+        "Sum rates in bits/s/Hz. Asked (radiated, 10 dB): mmse-fast >= 5 % above "
         "mmse, >= 15 % above wmmse-hbf.",
     )
     for power_at in ("radiated", "feeds"):
@@ -86,11 +88,11 @@ def _random() -> Table:
     table = Table(
         "Random amplitudes at 0 dB: where power is counted decides whether they gain from size",
         ("power", "16 elements", "64 elements", "256 elements", "verdict"),
-        "rhs-mmse (f) 8: rise with N at the feeds, don't when radiated. 100 channels.",
+        "Asked: rise with N at the feeds, don't when radiated. 100 channels.",
     )
     for power_at in ("feeds", "radiated"):
         sums = [hb.solve(_problem(w, 0.0, 100, power_at), "random").sum_rate for w in (4, 8, 16)]
-        steps = [paired_difference(b, a).mean for a, b in zip(sums, sums[1:], strict=False)]
+        steps = [paired_difference(b, a).mean for a, b in pairwise(sums)]
         rises = all(step > 0.1 for step in steps)
         means = [estimate(s) for s in sums]
         table.check(

@@ -40,8 +40,8 @@ def _cost() -> Table:
     table = Table(
         "The generic compiled sweep, 4 users and 4 chains, one thread",
         ("front-end", *(f"N = {n}, ns/element" for n in SIZES), "time 16384 / 1024", "verdict"),
-        "Median of 31 sweeps of one channel, sizes interleaved, arrays ready (`kernels.cpu`). Asked "
-        "of the surface: <= 150 ns an element, and linear in N (factor 16 ± 30 %).",
+        "Median of 31 sweeps of one channel, sizes interleaved, arrays ready (`kernels.cpu`). "
+        "Asked of the surface: <= 150 ns an element, and linear in N (factor 16 ± 30 %).",
     )
     for label, name in CASES:
         runs = {n: _timer(name, n) for n in SIZES}

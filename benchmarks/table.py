@@ -16,13 +16,16 @@ class Table:
     met: bool = True
 
     def add(self, *cells: object) -> None:
+        """Add a row."""
         self.rows.append(tuple(str(cell) for cell in cells))
 
     def check(self, met: bool, *cells: object) -> None:
+        """Add a row that ends in a verdict."""
         self.met &= met
         self.add(*cells, "met" if met else "**missed**")
 
     def markdown(self) -> str:
+        """Render as Markdown."""
         lines = [f"## {self.title}\n"]
         if self.note:
             lines.append(f"{self.note}\n")

@@ -42,6 +42,13 @@ def test_rates_by_hand():
     assert rates[0].tolist() == pytest.approx([math.log2(1 + 9 / 2), math.log2(1 + 4 / 0.5)])
 
 
+def test_silence_has_no_rate_and_nonsense_no_number():
+    received = torch.zeros(1, 1, 2, 2, dtype=torch.complex128)
+    noise = torch.zeros(1, 1, 2, dtype=torch.float64)
+    assert spectral_efficiency(received, noise).tolist() == [[0.0, 0.0]]
+    assert spectral_efficiency(received * torch.nan, noise + 1).isnan().all()
+
+
 def test_single_user_reaches_the_matched_filter_bound():
     h = gaussian((5, 1, 1, 12), 0)
     problem = Downlink(h, frontends.fully_digital(12), snr_db=7.0)

@@ -48,12 +48,15 @@ def run_demo(
     FileError
         If the folder can't be made.
     """
-    return write_report(Path(out), Plan(), seed, drops, progress, command)
+    return write_report(
+        Path(out), Plan(), seed=seed, drops=drops, progress=progress, command=command
+    )
 
 
 def write_report(
     out: Path,
     plan: Plan,
+    *,
     seed: int = 0,
     drops: int = 64,
     progress: Callable[[str, float], None] | None = None,
@@ -111,4 +114,4 @@ def _draw(
     report("writing the page", 0.9)
     drawn = {name: picture.save(out) for name, picture in pictures.items()}
     outcome.timed("drawing", begin)
-    return pages.build(outcome, pictures, drawn, out, command, seed)
+    return pages.build(outcome, pictures, drawn, out=out, command=command, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holobeam.demo import numbers
+from holobeam.demo.figures import BITS_OF_REAL_MODULATION
 from holobeam.demo.hologram import ghost_height
 from holobeam.demo.numbers import dc_watts_at, mean_rate, milliseconds, percent, starved
 from holobeam.demo.runs import ASSUMED_LOSS_DB, FRONT_RUNNERS, HARDWARE, Outcome
@@ -18,7 +19,7 @@ def lead(outcome: Outcome) -> str:
     seen = float(scenario.line_of_sight[scenario.kept].double().mean())
     cells = array.wavelength / array.spacing
     return (
-        f"<p>A panel of <b>{along_y} × {along_z} elements</b>, λ/{cells:.0f} apart, with "
+        f"<p>A panel of <b>{along_y} &times; {along_z} elements</b>, λ/{cells:.0f} apart, with "
         f"<b>{RF_CHAINS} RF chains</b> looks over a square in Munich; every front-end below drives "
         "the same panel. "
         f"Of {scenario.paths.users} ray-traced users, {len(scenario.kept)} stand in its sector "
@@ -48,7 +49,7 @@ def tiles(outcome: Outcome) -> list[tuple[str, str]]:
             f"{percent(starved(outcome, 'mmse', focus))}",
         ),
         (
-            f"{ratio:.0f} ×",
+            f"{ratio:.0f} \N{MULTIPLICATION SIGN}",
             "less DC power than phase shifters at the same radiated power, by the default power "
             "models",
         ),
@@ -88,12 +89,24 @@ def rate_power(outcome: Outcome) -> str:
         if extra is not None
         else ""
     )
+    cap = BITS_OF_REAL_MODULATION
+    beyond = [
+        HARDWARE[outcome.runs[key].entrant.frontend]
+        for key in FRONT_RUNNERS
+        if mean_rate(outcome, key, top) > cap * USERS_PER_DROP
+    ]
+    unreal = (
+        f" At {top:g} dBm {' and '.join(beyond)} exceed {cap:g} bit per user on average, more than "
+        "real modulations carry."
+        if beyond
+        else ""
+    )
     return (
         f"At {focus:g} dBm, in bit/s/Hz: {rates}. Phase shifters are "
         f"{numbers.plus_minus(gap)} bit/s/Hz behind the digital bound, drawn as the broad pale "
         f"line under them.{shift} Bands: ± one standard error over drops, which differ far more "
         "than solvers do; the table has the paired differences. Dashed: baselines on the surface. "
-        "No front-end has any insertion loss here."
+        f"No front-end has any insertion loss here.{unreal}"
     )
 
 
@@ -102,10 +115,10 @@ def rate_dc(outcome: Outcome) -> str:
     focus = outcome.plan.focus
     frontends = outcome.scenario.frontends
     models = "; ".join(
-        f"{HARDWARE[name]} {frontends[name].rf_chains} chains × "
+        f"{HARDWARE[name]} {frontends[name].rf_chains} chains &times; "
         f"{frontends[name].power_model.rf_chain:g} mW"
         + (
-            f" + {frontends[name].antennas * frontends[name].controls} controls × "
+            f" + {frontends[name].antennas * frontends[name].controls} controls &times; "
             f"{frontends[name].power_model.control:g} mW"
             if not frontends[name].is_digital
             else ""
@@ -127,8 +140,9 @@ def rate_dc(outcome: Outcome) -> str:
         f"hardware's. Right: losses between amplifier and air <b>assumed</b> as {loss}, round "
         "numbers to show what losses do; each point radiates what it radiates on the left, so "
         "that its rate stays and its amplifiers work harder. <b>Check:</b> with lossless models "
-        "that draw only what they radiate, DC power equals radiated power; largest relative "
-        f"difference in this run <b>{numbers.worst_mismatch(outcome):.1e}</b>."
+        "that draw only what they radiate, DC power is radiated power (times the loss, where "
+        "there is one); largest relative difference in this run "
+        f"<b>{numbers.worst_mismatch(outcome):.1e}</b>."
     )
 
 
@@ -192,9 +206,9 @@ def hologram(outcome: Outcome) -> str:
         f"{min(gains):.1f} to {max(gains):.1f} dBi and phase shifters {min(best):.1f} to "
         f"{max(best):.1f} dBi. The broad <b>ghost</b> is no error: real amplitudes make the "
         "conjugate of every wave along with it, which the guide and the sampling of the panel "
-        f"shift to v = {shift:.2f} − v(user) (dashed, for the mean user), widened because the "
-        f"feeds are near. Below v = {low:.2f} the surface sends {percent(ghost)} of the power in "
-        f"sight, phase shifters {percent(same)}."
+        f"shift to v = {shift:.2f} &minus; v(user) (dashed, for the mean user), widened because "
+        f"the feeds are near. Below v = {low:.2f} the surface sends {percent(ghost)} of the power "
+        f"in sight, phase shifters {percent(same)}."
     )
 
 

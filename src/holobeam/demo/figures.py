@@ -138,7 +138,8 @@ def rate_time(outcome: Outcome) -> Picture:
         run = outcome.runs[key]
         mean = run.history(outcome.plan.focus).mean(dim=0)
         clock = run.clock
-        late = clock > 0
+        # The start is made before the first stamp, so that curves begin at the first iteration.
+        late = slice(1, None)
         lines.append(
             Line(
                 run.entrant.label,
@@ -227,7 +228,9 @@ def convergence(outcome: Outcome) -> Picture:
 
 def wideband(outcome: Outcome) -> Picture:
     """Narrow band against wide band, front-end by front-end."""
-    from holobeam.report.figures import PALETTE, Figure, Picture, style
+    from matplotlib.figure import Figure
+
+    from holobeam.report.figures import PALETTE, Picture, style
 
     rows = []
     with style():

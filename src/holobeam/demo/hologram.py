@@ -54,39 +54,54 @@ def directivity_dbi(
     return 10.0 * gain.clamp(min=1e-12).log10()
 
 
-def far_field(panel: Panel, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
-    """Direction cosines of a grid and the gain there; NaN behind the horizon."""
-    cosine = torch.linspace(-1.0, 1.0, PIXELS, dtype=torch.float64)
-    v, u = torch.meshgrid(cosine, cosine, indexing="ij")
-    ahead = 1.0 - u**2 - v**2
-    directions = torch.stack([ahead.clamp(min=0.0).sqrt(), u, v], dim=-1)
-    gain = directivity_dbi(panel, solution.precoder[0, 0], directions)
-    gain[ahead <= 0] = math.nan
-    return cosine.numpy(), gain.numpy()
+def far_field(
+    panel: Panel, precoder: Complex[Tensor, "antennas beams"], pixels: int = PIXELS
+) -> tuple[Float[Tensor, " pixels"], Float[Tensor, "pixels pixels"]]:
+    """Direction cosines of a grid and the gain there in dBi, rows v; NaN behind the horizon.
+
+    On the grid the steering vector is a product of one factor along y and one along z, which is
+    some hundred times cheaper than :func:`directivity_dbi` at each of its points.
+    """
+    array = panel.array
+    cosine = torch.linspace(-1.0, 1.0, pixels, dtype=torch.float64)
+    along_y = array.positions[:: array.shape[1], 1]
+    along_z = array.positions[: array.shape[1], 2]
+    factor_y, factor_z = (
+        torch.exp(1j * array.wavenumber * cosine.unsqueeze(1) * place).to(precoder.dtype)
+        for place in (along_y, along_z)
+    )
+    weights = precoder.reshape(*array.shape, -1)
+    field = torch.einsum("uy,vz,yzk->vuk", factor_y, factor_z, weights)
+    ahead = 1.0 - cosine.unsqueeze(1) ** 2 - cosine**2
+    cell = array.element_gain * ahead.clamp(min=0.0).sqrt()
+    gain = cell * field.abs().square().sum(dim=-1) / precoder.abs().square().sum()
+    decibels = 10.0 * gain.clamp(min=1e-12).log10()
+    return cosine, decibels.masked_fill(ahead <= 0, math.nan)
 
 
 def hologram(outcome: Outcome) -> Picture:
     """Draw surface, radiation, received powers and far fields of the poster's drop."""
-    from holobeam.report.figures import Figure, Picture, style
+    from matplotlib.figure import Figure
+
+    from holobeam.report.figures import Picture, style
 
     solution = outcome.poster["rhs"]
     with style():
         figure = Figure(figsize=(13.5, 8.9))
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.08), hspace=0.02)
-        rows = _surface(top, outcome, solution)
-        rows += _fields(bottom, outcome)
+        axes = figure.subplots(2, 3, height_ratios=(1.0, 1.08))
+        rows = _surface(figure, list(axes[0]), outcome, solution)
+        rows += _fields(figure, list(axes[1]), outcome)
     header = ("panel", "row", "column", "value")
     alt = "Amplitudes of the hologram, what it radiates, received powers and far fields"
     return Picture("hologram", figure, header, rows, alt)
 
 
-def _surface(figure: Figure, outcome: Outcome, solution: Solution) -> list[Row]:
+def _surface(figure: Figure, axes: list[Axes], outcome: Outcome, solution: Solution) -> list[Row]:
     panel = outcome.scenario.panel
     shape = panel.array.shape
     amplitude = solution.control[0, :, 0].real
     shown = (amplitude / torch.quantile(amplitude, 0.9).clamp(min=1e-12)).clamp(max=1.0)
     radiated = solution.precoder[0, 0].abs().square().sum(dim=1).sqrt()
-    axes = figure.subplots(1, 3)
     grids = {
         "Hologram": shown.reshape(shape),
         "Radiated amplitude": (radiated / radiated.max()).reshape(shape),
@@ -98,7 +113,7 @@ def _surface(figure: Figure, outcome: Outcome, solution: Solution) -> list[Row]:
         _bar(figure, image, ax)
         rows += [(title, i, k, float(grid[i, k])) for i in range(shape[0]) for k in range(shape[1])]
     power = received_dbm(outcome.scenario, solution)[list(POSTER_DROP)]
-    _matrix(axes[2], power.numpy())
+    _bar(figure, _matrix(axes[2], power.numpy()), axes[2])
     rows += [
         ("Received power", k, j, float(power[k, j])) for k in range(len(power)) for j in range(4)
     ]
@@ -128,7 +143,7 @@ def _panel_image(ax: Axes, panel: Panel, grid: np.ndarray) -> AxesImage:
     return image
 
 
-def _matrix(ax: Axes, power: np.ndarray) -> None:
+def _matrix(ax: Axes, power: np.ndarray) -> AxesImage:
     image = ax.imshow(power, cmap="inferno", vmin=-130, vmax=-60)
     for k, row in enumerate(power):
         for j, value in enumerate(row):
@@ -143,21 +158,23 @@ def _matrix(ax: Axes, power: np.ndarray) -> None:
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    _bar(ax.get_figure(), image, ax)
+    return image
 
 
-def _bar(figure: object, image: AxesImage, ax: Axes) -> None:
-    bar = figure.colorbar(image, ax=ax, shrink=0.78, aspect=22, pad=0.02)  # type: ignore[attr-defined]
+def _bar(figure: Figure, image: AxesImage, ax: Axes) -> None:
+    bar = figure.colorbar(image, ax=ax, shrink=0.78, aspect=22, pad=0.02)
     bar.outline.set_visible(False)
 
 
-def _fields(figure: Figure, outcome: Outcome) -> list[Row]:
+def _fields(figure: Figure, axes: list[Axes], outcome: Outcome) -> list[Row]:
     panel = outcome.scenario.panel
     users = outcome.scenario.strongest_direction(torch.tensor(POSTER_DROP))
-    fields = {key: far_field(panel, solution) for key, solution in outcome.poster.items()}
+    fields = {
+        key: tuple(part.numpy() for part in far_field(panel, solution.precoder[0, 0]))
+        for key, solution in outcome.poster.items()
+    }
     top = max(float(np.nanmax(gain)) for _, gain in fields.values())
     rows: list[Row] = []
-    axes = figure.subplots(1, len(fields))
     image = None
     for ax, (key, (cosine, gain)) in zip(axes, fields.items(), strict=True):
         image = _sky(ax, cosine, gain, top)
@@ -174,7 +191,7 @@ def _fields(figure: Figure, outcome: Outcome) -> list[Row]:
         ]
     assert image is not None
     bar = figure.colorbar(image, ax=axes, shrink=0.72, aspect=24, pad=0.01)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("gain of all beams (dBi)")
     return rows
 

@@ -44,7 +44,9 @@ def received_dbm(scenario: Scenario, solution: Solution) -> Tensor:
 
 def poster(outcome: Outcome) -> Picture:
     """Draw one beam per panel over all users of the city."""
-    from holobeam.report.figures import Figure, Picture, style
+    from matplotlib.figure import Figure
+
+    from holobeam.report.figures import Picture, style
 
     scenario, solution = outcome.scenario, outcome.poster["rhs"]
     power = received_dbm(scenario, solution).numpy()
@@ -65,7 +67,7 @@ def poster(outcome: Outcome) -> Picture:
         assert image is not None
         _scale_bar(grid[1, 1])
         bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=34, pad=0.015)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(color=FROST, labelcolor=FROST)
         bar.set_label("received power (dBm)", color=FROST)
     header = ("x_m", "y_m", *(f"beam_{b + 1}_dbm" for b in range(power.shape[1])))
@@ -103,7 +105,7 @@ def _ground(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y = np.arange(low + CELL / 2, high, CELL)
     away, nearest = cKDTree(place).query(np.stack(np.meshgrid(x, y), axis=-1))
     fade = np.clip((REACH - away) / (REACH - SHARP), 0.0, 1.0)
-    return nearest, fade * fade * (3.0 - 2.0 * fade)
+    return np.asarray(nearest), fade * fade * (3.0 - 2.0 * fade)
 
 
 def _light(
@@ -120,7 +122,9 @@ def _light(
     ax.set_facecolor(NIGHT)
     extent = (*VIEW[0], *VIEW[1])
     ax.imshow(light, extent=extent, origin="lower", zorder=2, interpolation="bilinear")
-    ax.scatter(*place.T, s=1.6, color=FROST, alpha=0.35, lw=0, zorder=3, rasterized=True)
+    ax.scatter(
+        place[:, 0], place[:, 1], s=1.6, color=FROST, alpha=0.35, lw=0, zorder=3, rasterized=True
+    )
     ax.set(xlim=VIEW[0], ylim=VIEW[1], aspect="equal", xticks=[], yticks=[])
     ax.grid(visible=False)
     for spine in ax.spines.values():
@@ -164,7 +168,9 @@ def _scale_bar(ax: Axes) -> None:
 
 def fairness_map(outcome: Outcome) -> Picture:
     """Draw the users of all drops, coloured by rate, under two objectives."""
-    from holobeam.report.figures import PALETTE, Figure, Picture, style
+    from matplotlib.figure import Figure
+
+    from holobeam.report.figures import PALETTE, Picture, style
 
     fairness = outcome.fairness[0]
     place = outcome.scenario.paths.user_position[:, :2].numpy()
@@ -202,7 +208,7 @@ def fairness_map(outcome: Outcome) -> Picture:
             ax.set_title(f"{title}: {100 * starved_share(rates):.1f} % starved")
         assert image is not None
         bar = figure.colorbar(image, ax=figure.axes, shrink=0.75, aspect=28, pad=0.01)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.set_label("rate of the user (bit/s/Hz)")
     rows = [
         (int(user), float(place[user, 0]), float(place[user, 1]), float(a), float(b))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from holobeam.demo.hologram import directivity_dbi
+from holobeam.demo.hologram import directivity_dbi, far_field
 from holobeam.demo.maps import received_dbm
 from holobeam.demo.runs import ENTRANTS, Fairness, Outcome, lossless_mismatch
 from holobeam.demo.scenario import POSTER_DROP
@@ -22,6 +23,7 @@ Cells = list[Value | Cell]
 def plus_minus(value: Estimate, digits: int = 2, sign: bool = False) -> str:
     """Mean with the half width of its 95 % confidence interval, where there is one."""
     mean = f"{value.mean:+.{digits}f}" if sign else f"{value.mean:.{digits}f}"
+    mean = mean.replace("-", "\N{MINUS SIGN}")
     if not math.isfinite(value.half_width):
         return mean
     return f"{mean} ± {value.half_width:.{digits}f}"
@@ -29,7 +31,7 @@ def plus_minus(value: Estimate, digits: int = 2, sign: bool = False) -> str:
 
 def percent(share: float, digits: int = 0) -> str:
     """Share as text."""
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
 
 
 def mean_rate(outcome: Outcome, key: str, power: float) -> float:
@@ -85,7 +87,7 @@ def headline(outcome: Outcome) -> tuple[list[Column], list[Cells]]:
         Column("ms", "cost", "wall-clock time per channel, all powers solved as one batch"),
         Column("violation", "cost", "largest breach of a constraint"),
     ]
-    rows_at = _rows_by_frontend(outcome)
+    rows_at = _rows_by_frontend(outcome, powers)
     body = []
     for entrant in ENTRANTS:
         results = outcome.runs[entrant.key].results
@@ -99,12 +101,33 @@ def headline(outcome: Outcome) -> tuple[list[Column], list[Cells]]:
     return columns, body
 
 
-def _rows_by_frontend(outcome: Outcome) -> dict[tuple[str, str, float], Row]:
+def result_rows(outcome: Outcome) -> tuple[list[Cell], list[list[Cell]]]:
+    """Head and rows of the file of results: every entrant at every power."""
+    header: list[Cell] = [
+        "power_dbm", "frontend", "solver", "sum_rate", "half_width_95", "behind_best",
+        "behind_best_half_width_95", "starved", "milliseconds", "violation", "dc_power_w",
+    ]  # fmt: skip
+    rows_at = _rows_by_frontend(outcome, outcome.plan.powers)
+    body: list[list[Cell]] = []
+    for power in outcome.plan.powers:
+        for entrant in ENTRANTS:
+            row = rows_at[entrant.frontend, entrant.method, power]
+            body.append([
+                power, entrant.frontend, entrant.method, row.rate.mean, row.rate.half_width,
+                row.behind_best.mean, row.behind_best.half_width, row.starved, row.milliseconds,
+                row.violation, dc_watts_at(outcome, entrant.key, power),
+            ])  # fmt: skip
+    return header, body
+
+
+def _rows_by_frontend(
+    outcome: Outcome, powers: Sequence[float]
+) -> dict[tuple[str, str, float], Row]:
     """Comparisons among the entrants of one front-end."""
     found = {}
     for frontend in {entrant.frontend for entrant in ENTRANTS}:
         mates = [e for e in ENTRANTS if e.frontend == frontend]
-        results = [outcome.runs[e.key].at(power) for e in mates for power in outcome.plan.table]
+        results = [outcome.runs[e.key].at(power) for e in mates for power in powers]
         for row in compare.table(results):
             found[frontend, row.solver, row.point] = row
     return found
@@ -167,13 +190,12 @@ def user_gains_dbi(outcome: Outcome, solution: Solution) -> list[float]:
 
 
 def power_into(outcome: Outcome, solution: Solution, lowest: float, highest: float) -> float:
-    """Share of the power in sight that leaves between two heights v above the horizon's circle."""
-    cosine = torch.linspace(-1.0, 1.0, 161, dtype=torch.float64)
+    """Share of the power in sight that leaves between two direction cosines v."""
+    cosine, decibels = far_field(outcome.scenario.panel, solution.precoder[0, 0])
     v, u = torch.meshgrid(cosine, cosine, indexing="ij")
     ahead = (1.0 - u**2 - v**2).clamp(min=0.0).sqrt()
     seen = ahead > 0.02
-    directions = torch.stack([ahead, u, v], dim=-1)
-    gain = directivity_dbi(outcome.scenario.panel, solution.precoder[0, 0], directions)
+    gain = decibels.nan_to_num(nan=-120.0)
     # A patch du dv of the hemisphere spans a solid angle du dv / cos.
     flux = torch.where(seen, 10.0 ** (gain / 10.0) / ahead.clamp(min=0.02), 0.0)
     inside = (v >= lowest) & (v <= highest)

@@ -24,12 +24,15 @@ def build(
     outcome: Outcome,
     pictures: dict[str, Picture],
     svg: dict[str, str],
+    *,
     out: Path,
     command: str,
     seed: int,
 ) -> Path:
     """Write the page and its main table into ``out``; returns the page."""
-    page = Page("Holographic beamforming in Munich, at 28 GHz", captions.lead(outcome))
+    page = Page(
+        "Holographic beamforming in Munich at 28\N{NO-BREAK SPACE}GHz", captions.lead(outcome)
+    )
     _headline(page, outcome, out)
 
     def show(anchor: str, title: str, name: str, caption: str, wide: bool = False) -> None:
@@ -59,13 +62,8 @@ def _headline(page: Page, outcome: Outcome, out: Path) -> None:
     page.tiles(captions.tiles(outcome))
     columns, rows = numbers.headline(outcome)
     page.table(columns, rows, captions.headline(outcome))
-    header = [f"{c.group} {c.text}".strip() for c in columns]
-    write_csv(out / "results.csv", header, [[_plain(cell) for cell in row] for row in rows])
-    page.text('The same numbers as <a href="results.csv">CSV</a>. Click a head to sort.')
-
-
-def _plain(cell: Value | str | float) -> str | float:
-    return cell.key if isinstance(cell, Value) else cell
+    write_csv(out / "results.csv", *numbers.result_rows(outcome))
+    page.text('All powers as <a href="results.csv">CSV</a>. Click a head to sort.')
 
 
 def _made(page: Page, outcome: Outcome, command: str, seed: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
@@ -119,4 +118,5 @@ def problem_at(
     utility: Utility = "sum_rate",
 ) -> Downlink:
     """Problem at a radiated power in dBm; the noise is already in the channels."""
-    return Downlink(h, frontend, noise_power=1.0, power=dbm_to_mw(dbm), utility=utility)
+    power = dbm_to_mw(dbm) if isinstance(dbm, Tensor) else dbm_to_mw(float(dbm))
+    return Downlink(h, frontend, noise_power=1.0, power=power, utility=utility)

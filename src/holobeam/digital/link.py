@@ -71,7 +71,8 @@ def solve_small(matrix: Tensor, right: Tensor, ridge: float = 1e-14) -> Tensor:
     """Solve a batch of small Hermitian systems without ever raising.
 
     A ridge relative to the mean diagonal keeps rank-deficient systems finite, also an all-zero one
-    (a surface that is switched off); what is still not finite comes back as it is, for the caller to replace channel by channel.
+    (a surface that is switched off); what is still not finite comes back as it is, for the caller
+    to replace channel by channel.
     """
     size = matrix.shape[-1]
     level = matrix.diagonal(dim1=-2, dim2=-1).real.mean(dim=-1)[..., None, None]

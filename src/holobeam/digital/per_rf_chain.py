@@ -35,8 +35,8 @@ def row_step(
     -----
     Row r, the others held: ``t / (C_rr + price)`` with ``t = D_r - sum_{i != r} C_ri V_i`` and the
     smallest price that keeps the limit; with one subcarrier ``t / C_rr`` or ``sqrt(P_r) t / |t|``.
-    Source: multicell paper (our reading); docs/methods.md, section 8. Compiled; on other devices the loop over rows
-    runs in torch.
+    Source: multicell paper (our reading); docs/methods.md, section 8. Compiled; on other devices
+    the loop over rows runs in torch.
     """
     wanted = torch.diag_embed(weights.mse_weights * weights.decoders)
     if digital.device.type != "cpu":

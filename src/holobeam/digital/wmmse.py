@@ -48,7 +48,8 @@ def folded_step(
 
     Notes
     -----
-    Source: mmse paper (our reading); docs/methods.md, section 3. Cost ``O(R^3 + K R^2)``, independent of N.
+    Source: mmse paper (our reading); docs/methods.md, section 3. Cost ``O(R^3 + K R^2)``, whatever
+    N.
     """
     wide = widen(link)
     back = wide.e.mH

@@ -59,7 +59,8 @@ class Downlink:
     Notes
     -----
     With one budget the noise is folded, ``nu = sigma^2 p / P`` with p the power spent: no
-    constraint is left and every block update is an exact minimiser (docs/methods.md, section 2). A fully digital array is taken in the span of its channel: ``digital`` then holds the
+    constraint is left and every block update is an exact minimiser (docs/methods.md, section 2).
+    A fully digital array is taken in the span of its channel: ``digital`` then holds the
     coordinates in the orthonormal basis that :meth:`analog` returns.
     """
 

@@ -24,7 +24,8 @@ def spectral_efficiency(
     signal = power.diagonal(dim1=2, dim2=3)
     own = torch.eye(power.shape[2], dtype=torch.bool, device=power.device)
     interference = power.masked_fill(own, 0.0).sum(dim=3) + noise
-    ratio = torch.where(signal > 0, signal / interference, torch.zeros_like(signal))
+    # Not ``signal > 0``: a signal that is not a number must not pass for silence.
+    ratio = torch.where(signal == 0, torch.zeros_like(signal), signal / interference)
     return ratio.log1p().mean(dim=1) / math.log(2.0)
 
 

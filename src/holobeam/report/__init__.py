@@ -1,0 +1,1 @@
+"""Figures, tables and self-contained pages out of plain data."""

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -143,14 +144,16 @@ class Picture:
     name: str
     figure: Figure
     header: Row
-    rows: list[Row]
+    rows: Sequence[Row]
     alt: str
 
     def save(self, folder: Path) -> str:
         """Write PNG, SVG and CSV into a folder; returns the SVG text."""
         text = io.StringIO()
-        salted = {"svg.hashsalt": self.name, "svg.fonttype": "none"}
-        with style(), matplotlib.rc_context(salted):
+        with style(), matplotlib.rc_context({"svg.hashsalt": self.name}):
+            # Laid out once, not once per file.
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")
             self.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
             self.figure.savefig(folder / f"{self.name}.png", metadata={"Software": None})
         (folder / f"{self.name}.svg").write_text(text.getvalue(), encoding="utf-8")
@@ -183,6 +186,7 @@ def line_picture(name: str, plots: Sequence[Plot], size: tuple[float, float], al
             rows += _rows(plot)
         # Two passes: labels claim their room first, and only then is the height in points known.
         figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for ax, plot, labels in drawn:
             _spread(ax, plot, labels)
     return Picture(name, figure, ("panel", "series", "x", "y", "error"), rows, alt)
@@ -300,7 +304,7 @@ def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
     for _ in range(400):
         order = np.argsort(place)
         moved = False
-        for lower, upper in zip(order[:-1], order[1:], strict=True):
+        for lower, upper in pairwise(order):
             lack = gap - (place[upper] - place[lower])
             if lack > 1e-6:
                 place[upper] += lack / 2 + 1e-7

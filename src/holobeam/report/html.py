@@ -28,7 +28,9 @@ def inline_svg(svg: str, name: str, palette: Mapping[str, str], alt: str) -> str
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
-    body = re.sub(r'\bid="', f'id="{name}-', body)
+    # Ids that nothing refers to are dropped: files repeat some of them.
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
+    body = re.sub(r'\sid="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r"url\(#", f"url(#{name}-", body)
     body = re.sub(r'href="#', f'href="#{name}-', body)
     for key, colour in palette.items():

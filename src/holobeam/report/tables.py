@@ -51,14 +51,14 @@ def html_table(
     rows
         Cells; the first of each row names it.
     caption
-        Plain text above the table.
+        Plain text below the table.
     """
     body = "\n".join(_row(row) for row in rows)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    note = f'<p class="note">{escape(caption)}</p>' if caption else ""
     return (
-        f'<div class="scroll" tabindex="0"><table class="sortable">{title}<thead>{_groups(columns)}'
+        f'<div class="scroll" tabindex="0"><table class="sortable"><thead>{_groups(columns)}'
         f'<tr class="heads">{"".join(_head(column) for column in columns)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div>{note}"
     )
 
 

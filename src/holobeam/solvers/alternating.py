@@ -181,7 +181,7 @@ def scale_is_free(problem: Downlink) -> bool:
 
 
 def surface_solver(**options: Any) -> Alternating:
-    """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (docs/methods.md, section 4)."""
+    """``mmse-fast``: digital fit, annealed noise, guarded extrapolation (methods, section 4)."""
     defaults: dict[str, Any] = {
         "name": "mmse-fast",
         "max_iterations": 60,

@@ -47,8 +47,8 @@ class VariableProjection(Solver):
     Notes
     -----
     Stepped sets (b-bit phases, on/off) are driven through a continuous latent control: the
-    gradient is taken at the projected point, the step is made on the latent one. Source:
-    a variant of the unfolded-pga paper; docs/methods.md, section 7, with its default, untrained steps.
+    gradient is taken at the projected point, the step is made on the latent one. Source: a variant
+    of the unfolded-pga paper with untrained steps; docs/methods.md, section 7.
     """
 
     name: str = "vp"

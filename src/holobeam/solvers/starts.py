@@ -177,7 +177,9 @@ def quantised_control(
         size = control.real - continuous.low
         level = torch.quantile(size.flatten(1), 1.0 - share, dim=1)[:, None, None]
         level = level.clamp(min=torch.finfo(size.dtype).tiny)
-        scaled = continuous.low + size / level * (continuous.high - continuous.low) / 2
+        # An element at the quantile itself is on: equal amplitudes must not all be switched off.
+        above = size / level * (0.5 + 1e-6)
+        scaled = continuous.low + above * (continuous.high - continuous.low)
         control = scaled.to(control.dtype)
     elif isinstance(points, Points):
         turn = torch.tensor(2j * torch.pi * share / len(points.levels)).exp()

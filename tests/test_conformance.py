@@ -1,0 +1,171 @@
+"""Every registered solver on every registered front-end keeps the promises of the kit."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+import holobeam as hb
+from holobeam import Downlink, frontends, solvers, testing
+from holobeam.arrays import upa
+from holobeam.solvers import Chain, Solver
+from holobeam.testing import gaussian
+
+FRONTENDS = tuple(frontends.available())
+SOLVERS = tuple(entry.name for entry in solvers.available())
+SHORT = 6
+
+
+def _solver(name):
+    """The solver as registered, cut short: the promises hold at any iteration."""
+    whole = hb.solver(name)
+    return whole if whole.closed_form else hb.solver(name, max_iterations=SHORT)
+
+
+def _problems(name, dtype):
+    return testing.example_problems([frontends.build(name, upa((4, 3)), 2)], batch=2, dtype=dtype)
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_pair_in_brief(name, frontend):
+    """One problem in single precision, one of several subcarriers with limits per chain."""
+    solver = _solver(name)
+    narrow, wide = _problems(frontend, torch.complex64)[0], _problems(frontend, torch.complex128)[3]
+    if solver.supports(narrow) is None:
+        testing.check_feasible(solver, narrow)
+        testing.check_dtype(solver, narrow)
+        testing.check_degenerate(solver, narrow)
+    if solver.supports(wide) is None:
+        testing.check_feasible(solver, wide)
+        testing.check_never_worse(solver, wide)
+        testing.check_batch_invariance(solver, wide)
+    testing.check_errors(solver, wide)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64])
+@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_on_every_front_end(name, frontend, dtype):
+    solver, problems = _solver(name), _problems(frontend, dtype)
+    if all(solver.supports(problem) is not None for problem in problems):
+        for problem in problems:
+            testing.check_errors(solver, problem)
+        return
+    testing.check_solver(solver, problems)
+
+
+@pytest.mark.parametrize("name", ["mmse-fast", "wmmse-cd", "vp"])
+def test_batch_invariance_to_the_bit(name):
+    """At a fixed thread count, a channel's bits do not depend on its mates (full-length runs)."""
+    h = gaussian((6, 1, 3, 16), 0)
+    for hardware in ("rhs", "phase-shifters", "dma"):
+        problem = Downlink(h, frontends.build(hardware, upa((4, 4)), 4), snr_db=10.0)
+        together = hb.solve(problem, name).rates
+        for i in (0, 5):
+            alone = hb.solve(problem.take(torch.tensor([i])), name).rates
+            assert (together[i] - alone[0]).abs().max() < 1e-9, hardware
+
+
+def test_combinations_conform():
+    problems = testing.example_problems([frontends.phase_shifters(8, 2)])[:2]
+    testing.check_solver(
+        Chain(solvers=(hb.solver("vp", max_iterations=4), hb.solver("mmse", max_iterations=4))),
+        problems,
+    )
+    testing.check_solver(solvers.Restart(solver=_solver("wmmse-cd"), starts=3), problems)
+
+
+def test_fair_problems_conform():
+    hardware = frontends.phase_shifters(8, 2)
+    h = gaussian((2, 1, 2, 8), 0)
+    problem = Downlink(h, hardware, snr_db=10.0, utility="proportional_fair")
+    testing.check_solver(solvers.ProportionalFair(max_iterations=4), [problem])
+
+
+def test_example_problems_cover_modes_and_hardware():
+    problems = testing.example_problems()
+    assert {p.power_at for p in problems} == {"radiated", "feeds", "per_rf_chain"}
+    assert {p.frontend.name for p in problems} == set(FRONTENDS)
+    assert {p.h.shape[1] for p in problems} == {1, 2}
+    assert all(p.h.dtype == torch.complex64 for p in testing.example_problems(dtype=torch.complex64))
+
+
+# -- the kit itself: each lie is caught ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Liar(Solver):
+    """Wraps a good solver and breaks one promise."""
+
+    lie: str = ""
+    name: str = "liar"
+    max_iterations: int = 3
+
+    def supports(self, problem):
+        return "not today" if self.lie == "refuses late" else None
+
+    def __call__(self, problem, *, seed=None, start=None, **options):
+        good = hb.solver("mmse", max_iterations=self.max_iterations)
+        if self.lie == "takes NaN" and start is not None:
+            start = None
+        if self.lie == "forgets its start" and start is not None:
+            good(problem, start=start)
+            start = None
+            good = hb.solver("mrt")
+        if self.lie == "wrong dtype":
+            h = problem.h.to(torch.complex64)
+            problem = Downlink(h, problem.frontend, snr_db=10.0)
+        solution = good(problem, seed=seed, start=start)
+        changes = {
+            "too much power": lambda: {"digital": 1.01 * solution.digital},
+            "off the set": lambda: {"control": 1.01 * solution.control},
+            "not finite": lambda: {"digital": solution.digital * torch.nan},
+            "mixes channels": lambda: self._mixed(solution),
+            "prefers users": lambda: self._preferring(solution),
+            "global noise": lambda: {"digital": torch.randn(1).sign() * solution.digital},
+        }
+        return replace(solution, **changes[self.lie]()) if self.lie in changes else solution
+
+    @staticmethod
+    def _mixed(solution):
+        control = solution.control.mean(dim=0, keepdim=True).expand_as(solution.control)
+        problem = solution.problem
+        control, digital = problem.feasible(control, solution.digital)
+        return {"control": control, "digital": digital}
+
+    @staticmethod
+    def _preferring(solution):
+        digital = solution.digital.clone()
+        digital[..., 0] = 0.0
+        return {"digital": solution.problem.feasible(solution.control, digital)[1]}
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ("too much power", "constraint is violated: by 0.02"),
+        ("off the set", "constraint is violated"),
+        ("not finite", "not finite"),
+        ("mixes channels", "batch mates|worse than its start"),
+        ("prefers users", "order of the users|worse than its start"),
+        ("wrong dtype", "is torch.complex64|is .torch.complex64"),
+        ("global noise", "global random generator|two answers"),
+        ("takes NaN", "start of NaN"),
+        ("forgets its start", "worse than its start"),
+    ],
+)
+def test_the_kit_catches_liars(lie, message):
+    problems = testing.example_problems([frontends.phase_shifters(8, 2)])[:1]
+    testing.check_solver(_Liar(), problems)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_solver(_Liar(lie=lie), problems)
+
+
+def test_the_kit_catches_a_refusal_that_runs():
+    problem = testing.example_problems([frontends.phase_shifters(8, 2)])[0]
+    with pytest.raises(AssertionError, match="it ran although it says: not today"):
+        testing.check_errors(_Liar(lie="refuses late"), problem)
+    with pytest.raises(AssertionError, match="serves none of the 1 problems"):
+        testing.check_solver(_Liar(lie="refuses late"), [problem])
