@@ -167,8 +167,8 @@ def rate_cdf(outcome: Outcome) -> str:
         for key in ("digital", "ps", "dma", "rhs", "mmse")
     )
     return (
-        f"The step at 0 is the share of users that the sum rate leaves without service: {shares}. "
-        "Where two curves cross, the solver that is better on average is worse for some users."
+        f"The step at 0 is users left without service; below 0.1 bit/s/Hz are: {shares}. "
+        "Where two curves cross, neither solver is the better one at every rank."
     )
 
 
@@ -182,8 +182,9 @@ def convergence(outcome: Outcome) -> str:
         parts.append(f"{outcome.runs[key].entrant.label} after <b>{near}</b>")
     return (
         f"Within 1 % of their own end at {focus:g} dBm, in iterations: {', '.join(parts)}. "
-        "mmse-fast lowers the noise first, so that no user is switched off early: its curve "
-        "begins late and ends high. The on/off surface starts from the solution for continuous "
+        "mmse-fast lowers the noise first, which is meant to keep users from being switched "
+        "off early; its gains come when the noise is back. The on/off surface starts from the "
+        "solution for continuous "
         "amplitudes. Mean over drops of the best rate so far."
     )
 
@@ -218,11 +219,12 @@ def poster(outcome: Outcome) -> str:
     rates = ", ".join(f"{float(rate):.1f}" for rate in solution.rates[0])
     return (
         f"One holographic surface, one hologram, four beams at {outcome.plan.focus:g} dBm in all: "
-        "what each of the 2000 users of the city would receive of each beam (every point lights "
-        "the ground around it). Star: the user that the beam is for; rings: the other three, "
-        "which sit in its dark spots. "
+        f"what each of the {outcome.scenario.paths.users} users of the city would "
+        "receive of each beam (every point lights the ground around it). "
+        "Star: the user that the beam is for; rings: the other three, "
+        "whom it should leave in the dark. "
         f"Rates {rates} bit/s/Hz. Square and arrow: base station and facing; dotted: its sector."
-    ).replace("2000", str(outcome.scenario.paths.users))
+    )
 
 
 def fairness(outcome: Outcome) -> str:

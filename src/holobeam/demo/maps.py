@@ -180,7 +180,7 @@ def fairness_map(outcome: Outcome) -> Picture:
         figure = Figure(figsize=(14.0, 4.7))
         image = None
         for ax, (title, rates) in zip(figure.subplots(1, 2), _objectives(fairness), strict=True):
-            ax.scatter(*place.T, s=9, color=PALETTE["grid"], lw=0, rasterized=True)
+            ax.scatter(*place.T, s=9, color=PALETTE["grey"], alpha=0.28, lw=0, rasterized=True)
             flat = rates.flatten().numpy()
             hungry = flat < STARVED
             image = ax.scatter(

@@ -85,7 +85,7 @@ def headline(outcome: Outcome) -> tuple[list[Column], list[Cells]]:
         ]
     columns += [
         Column("ms", "cost", "wall-clock time per channel, all powers solved as one batch"),
-        Column("violation", "cost", "largest breach of a constraint"),
+        Column("breach", "cost", "largest breach of a constraint"),
     ]
     rows_at = _rows_by_frontend(outcome, powers)
     body = []

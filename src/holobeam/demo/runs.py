@@ -281,13 +281,12 @@ def lossless_mismatch(run: Run) -> float:
     with none, and with the assumed one.
     """
     worst = 0.0
-    radiated, rate = run.solution.radiated_power, run.solution.sum_rate
+    radiated = run.solution.radiated_power
     for loss_db in (0.0, ASSUMED_LOSS_DB.get(run.entrant.frontend, 0.0)):
         frontend = run.solution.problem.frontend.with_power_model(LOSSLESS, loss_db)
         solution = on_hardware(run.solution, frontend)
         drawn = solution.dc_power / (radiated * db_to_linear(loss_db)) - 1.0
-        kept = solution.sum_rate / rate - 1.0
-        worst = max(worst, float(drawn.abs().max()), float(kept.abs().max()))
+        worst = max(worst, float(drawn.abs().max()))
     return worst
 
 
