@@ -19,7 +19,10 @@ def test_positions_are_a_centred_grid_in_the_yz_plane():
     assert array.spacing == 0.5
     assert torch.equal(array.positions[:, 0], torch.zeros(12, dtype=WIDE))
     assert array.positions.mean(dim=0).abs().max() < 1e-15
-    step_z, step_y = array.positions[1] - array.positions[0], array.positions[3] - array.positions[0]
+    step_z, step_y = (
+        array.positions[1] - array.positions[0],
+        array.positions[3] - array.positions[0],
+    )
     assert step_z.tolist() == [0.0, 0.0, 0.5]
     assert step_y.tolist() == [0.0, 0.5, 0.0]
 
@@ -52,7 +55,9 @@ def test_steering_vectors_are_matched_by_their_own_direction(zenith, azimuth):
     towards = arrays.direction(torch.tensor(zenith, dtype=WIDE), torch.tensor(azimuth, dtype=WIDE))
     own = arrays.steering_vector(array, towards)
     assert (own.abs() - 1).abs().max() < 1e-14
-    others = arrays.steering_vector(array, torch.nn.functional.normalize(torch.randn(40, 3).double()))
+    others = arrays.steering_vector(
+        array, torch.nn.functional.normalize(torch.randn(40, 3).double())
+    )
     assert (others @ own.conj()).abs().max() <= 16 + 1e-9
 
 
@@ -108,7 +113,11 @@ def test_energy_of_the_cell_pattern_is_conserved():
         (lambda: arrays.upa((2, 2), spacing=-1.0), "spacing", InputError),
         (lambda: arrays.Array(torch.zeros(4, 2), 1.0, 0.5, (4, 1)), "positions", ShapeError),
         (lambda: arrays.Array(torch.zeros(4, 3), 1.0, 0.5, (3, 1)), "shape", ShapeError),
-        (lambda: arrays.Array(torch.full((1, 3), math.nan), 1.0, 0.5, (1, 1)), "positions", InputError),
+        (
+            lambda: arrays.Array(torch.full((1, 3), math.nan), 1.0, 0.5, (1, 1)),
+            "positions",
+            InputError,
+        ),
     ],
 )
 def test_bad_input_is_named(call, argument, kind):

@@ -57,8 +57,8 @@ def test_every_solver_on_every_front_end(name, frontend, dtype):
 
 
 @pytest.mark.parametrize("name", ["mmse-fast", "wmmse-cd", "vp"])
-def test_batch_invariance_to_the_bit(name):
-    """At a fixed thread count, a channel's bits do not depend on its mates (full-length runs)."""
+def test_batch_invariance_of_full_length_runs(name):
+    """Small matrix products round differently in a batch of one: last digits, never more."""
     h = gaussian((6, 1, 3, 16), 0)
     for hardware in ("rhs", "phase-shifters", "dma"):
         problem = Downlink(h, frontends.build(hardware, upa((4, 4)), 4), snr_db=10.0)
@@ -89,10 +89,12 @@ def test_example_problems_cover_modes_and_hardware():
     assert {p.power_at for p in problems} == {"radiated", "feeds", "per_rf_chain"}
     assert {p.frontend.name for p in problems} == set(FRONTENDS)
     assert {p.h.shape[1] for p in problems} == {1, 2}
-    assert all(p.h.dtype == torch.complex64 for p in testing.example_problems(dtype=torch.complex64))
+    assert all(
+        p.h.dtype == torch.complex64 for p in testing.example_problems(dtype=torch.complex64)
+    )
 
 
-# -- the kit itself: each lie is caught ----------------------------------------------------------------
+# -- the kit itself: each lie is caught ----
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ class _Liar(Solver):
         ("not finite", "not finite"),
         ("mixes channels", "batch mates|worse than its start"),
         ("prefers users", "order of the users|worse than its start"),
-        ("wrong dtype", "is torch.complex64|is .torch.complex64"),
+        ("wrong dtype", "is .torch.complex64"),
         ("global noise", "global random generator|two answers"),
         ("takes NaN", "start of NaN"),
         ("forgets its start", "worse than its start"),

@@ -19,7 +19,7 @@ def _solve(problem, name):
     return short(problem) if short.supports(problem) is None else None
 
 
-@pytest.mark.parametrize("snr_db", [-20.0, 60.0])
+@pytest.mark.parametrize("snr_db", [pytest.param(-20.0, marks=pytest.mark.slow), 60.0])
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_hostile_channels(name, frontend, snr_db):
@@ -54,7 +54,9 @@ def test_an_absent_user_costs_the_others_little(name):
 @pytest.mark.parametrize("size", [1e-6, 1e6])
 def test_the_scale_of_channel_and_noise_does_not_matter(name, size):
     """Unscaled gains are 1e-6: no absolute epsilon may decide anything (demo-munich, trap 8)."""
-    hardware = frontends.fully_digital(12) if name == "wmmse-digital" else frontends.phase_shifters(12, 3)
+    hardware = (
+        frontends.fully_digital(12) if name == "wmmse-digital" else frontends.phase_shifters(12, 3)
+    )
     h = gaussian((3, 1, 3, 12), 0)
     plain = Downlink(h, hardware, noise_power=0.1)
     scaled = Downlink(size * h, hardware, noise_power=0.1 * size**2)
@@ -84,7 +86,9 @@ def test_one_antenna_one_user_one_chain():
         problem = Downlink(h, hardware, snr_db=10.0)
         for entry in solvers.available():
             solution = _solve(problem, entry.name)
-            if solution is not None and not (entry.name == "random" and hardware.name == "rhs-binary"):
+            if solution is not None and not (
+                entry.name == "random" and hardware.name == "rhs-binary"
+            ):
                 assert torch.allclose(solution.sum_rate, expected), (entry.name, hardware.name)
 
 

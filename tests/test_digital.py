@@ -33,7 +33,7 @@ def _ones(*shape):
     return torch.ones(*shape, dtype=WIDE)
 
 
-# -- receivers and weights -----------------------------------------------------------------------
+# -- receivers and weights ----
 
 
 def test_weight_times_error_is_one_and_decoders_are_optimal():
@@ -64,7 +64,7 @@ def test_user_weights_scale_the_weights():
     assert (weighted.cost[:, :, 1] == 0).all()
 
 
-# -- WMMSE steps -----------------------------------------------------------------------------------
+# -- WMMSE steps ----
 
 
 def _rates(link, digital, noise):
@@ -81,7 +81,9 @@ def test_folded_and_bisected_steps_have_the_same_limit(metric):
     folded = bisected = regularised_zero_forcing(link, _ones(4, 3))
     for _ in range(400):
         load = link.power(folded)
-        weights = mmse_weights(link, folded, (noise * load).unsqueeze(2).expand(4, 1, 3), _ones(4, 3))
+        weights = mmse_weights(
+            link, folded, (noise * load).unsqueeze(2).expand(4, 1, 3), _ones(4, 3)
+        )
         folded = folded_step(link, weights, weights.cost.sum(dim=2) * noise, folded)
         weights = mmse_weights(link, bisected, noise * _ones(4, 1, 3), _ones(4, 3))
         bisected = bisected_step(link, weights, budget, bisected, joint=True)
@@ -136,7 +138,7 @@ def test_a_channel_without_weights_keeps_its_precoder():
     assert torch.equal(folded_step(link, nobody, torch.zeros(4, 2), before), before)
 
 
-# -- zero forcing ------------------------------------------------------------------------------------
+# -- zero forcing ----
 
 
 @pytest.mark.parametrize("metric", [True, False])
@@ -192,7 +194,7 @@ def test_water_filled_zero_forcing_beats_every_other_split(each):
         assert (_rates(link, split, noise.unsqueeze(1)).sum(dim=1) <= best + 1e-9).all()
 
 
-# -- row updates -------------------------------------------------------------------------------------
+# -- row updates ----
 
 
 def _row_case(tones=3, seed=0):
@@ -235,7 +237,7 @@ def test_rows_satisfy_the_optimality_conditions_in_the_limit(joint, tones):
     assert (price[4].abs() < 1e-6).all(), "a budget that nobody needs must cost nothing"
 
 
-# -- water-filling -----------------------------------------------------------------------------------
+# -- water-filling ----
 
 
 @pytest.mark.parametrize("seed", range(4))

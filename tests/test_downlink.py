@@ -32,7 +32,7 @@ def _point(problem, seed=4):
     return control, gaussian(size, seed + 1)
 
 
-# -- rates -----------------------------------------------------------------------------------------
+# -- rates ----
 
 
 def test_rates_by_hand():
@@ -76,7 +76,7 @@ def test_folded_rates_are_the_plain_rates_of_the_scaled_precoder():
         assert gap.abs().max() < 1e-12
 
 
-# -- power -----------------------------------------------------------------------------------------
+# -- power ----
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +124,7 @@ def test_power_of_nearly_parallel_beams_is_right():
             assert float(radiated.abs().square().sum()) <= 1 + tolerance, (dtype, apart)
 
 
-# -- ways to say the same thing ----------------------------------------------------------------------
+# -- ways to say the same thing ----
 
 
 def _same(first, second, method="vp", tolerance=1e-9, **options):
@@ -172,7 +172,9 @@ def test_equal_subcarriers_are_one(place):
     h, frontend = gaussian((2, 1, 3, 12), 0), frontends.phase_shifters(12, 3)
     one = Downlink(h, frontend, snr_db=10.0, power_at=place)
     for budget in BUDGETS:
-        many = Downlink(h.expand(-1, 3, -1, -1), frontend, snr_db=10.0, power_at=place, budget=budget)
+        many = Downlink(
+            h.expand(-1, 3, -1, -1), frontend, snr_db=10.0, power_at=place, budget=budget
+        )
         _same(one, many, "wmmse-cd", 1e-8, max_iterations=5)
 
 
@@ -181,7 +183,9 @@ def test_batched_parameters_are_taken_per_channel():
     snr = torch.tensor([0.0, 10.0, 20.0])
     together = hb.solve(Downlink(h, frontend, snr_db=snr), "vp", max_iterations=4).sum_rate
     for i in range(3):
-        alone = hb.solve(Downlink(h[i : i + 1], frontend, snr_db=float(snr[i])), "vp", max_iterations=4)
+        alone = hb.solve(
+            Downlink(h[i : i + 1], frontend, snr_db=float(snr[i])), "vp", max_iterations=4
+        )
         assert (together[i] - alone.sum_rate).abs() < 1e-9
 
 
@@ -235,7 +239,10 @@ def test_a_user_of_no_weight_is_as_good_as_absent(method):
     weights = torch.tensor([1.0, 0.0, 1.0])
     weighted = Downlink(h, frontend, snr_db=10.0, weights=weights)
     pair = Downlink(h[:, :, [0, 2]], frontend, snr_db=10.0)
-    a, b = hb.solve(weighted, method, max_iterations=300), hb.solve(pair, method, max_iterations=300)
+    a, b = (
+        hb.solve(weighted, method, max_iterations=300),
+        hb.solve(pair, method, max_iterations=300),
+    )
     assert (a.rates[:, 1] < 1e-2).all()
     assert torch.allclose(a.utility, a.rates[:, [0, 2]].sum(dim=1))
     # Not the same start, so not the same optimum; the value of the game is.
@@ -246,7 +253,9 @@ def test_weights_pull_rate_towards_their_user():
     h = gaussian((8, 1, 3, 12), 0)
     rates = [
         hb.solve(
-            Downlink(h, frontends.fully_digital(12), snr_db=0.0, weights=torch.tensor([w, 1.0, 1.0])),
+            Downlink(
+                h, frontends.fully_digital(12), snr_db=0.0, weights=torch.tensor([w, 1.0, 1.0])
+            ),
             "wmmse-digital",
         ).rates[:, 0]
         for w in (0.2, 1.0, 5.0)
@@ -274,7 +283,7 @@ def test_rates_are_finite_and_feasible_everywhere(seed, snr, name, place):
     assert problem.violation(control, digital).max() < 1e-9
 
 
-# -- refusals --------------------------------------------------------------------------------------
+# -- refusals ----
 
 H = gaussian((2, 1, 3, 12), 0)
 PS = frontends.phase_shifters(12, 3)
@@ -297,7 +306,11 @@ def _make(h=H, frontend=PS, **options):
         ({"h": H / 0.0}, "h", InputError),
         ({"h": H[..., :11]}, "h", ShapeError),
         ({"frontend": "phase-shifters"}, "frontend", InputError),
-        ({"frontend": hb.frontends.Frontend(gaussian((3, 12, 2), 0), PS.element_set)}, "frontend", ShapeError),
+        (
+            {"frontend": hb.frontends.Frontend(gaussian((3, 12, 2), 0), PS.element_set)},
+            "frontend",
+            ShapeError,
+        ),
         ({"power": 0.0}, "power", InputError),
         ({"power": -1.0}, "power", InputError),
         ({"power": torch.nan}, "power", InputError),

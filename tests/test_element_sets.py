@@ -143,7 +143,7 @@ class _Shifted:
     [
         ({"project": lambda z: Interval(0.0, 2.0).project(z)}, "violates"),
         ({"project": lambda z: 0.5 * Interval().project(z)}, "idempotent"),
-        ({"project": lambda z: torch.zeros_like(z)}, "distance|nearer"),
+        ({"project": torch.zeros_like}, "distance|nearer"),
         ({"project": lambda z: Interval().project(z).to(torch.complex64)}, "turned"),
         ({"sample": 0.1}, "sample violates"),
         ({"violation": 2.0}, "distance"),

@@ -45,7 +45,9 @@ def test_reference_wave_phase_is_distance_times_wavenumber():
     wave = frontends.reference_wave(array.positions, feeds, 0.01)
     assert (wave.abs() - 1).abs().max() < 1e-14
     distance = (array.positions[13] - feeds[2]).norm()
-    expected = torch.polar(torch.tensor(1.0).double(), -math.sqrt(3) * 2 * math.pi / 0.01 * distance)
+    expected = torch.polar(
+        torch.tensor(1.0).double(), -math.sqrt(3) * 2 * math.pi / 0.01 * distance
+    )
     assert (wave[13, 2] - expected).abs() < 1e-12
     singular = torch.linalg.svdvals(wave)
     assert float(singular[0] / singular[-1]) == pytest.approx(1.25, abs=0.06)
@@ -58,7 +60,9 @@ def test_microstrips_are_block_diagonal_lossy_lines():
     strip = feed[4:8, 1]
     assert strip[0] == 1
     ratio = strip[1:] / strip[:-1]
-    expected = torch.polar(torch.tensor(math.exp(-0.01), dtype=torch.float64), torch.tensor(-0.5).double())
+    expected = torch.polar(
+        torch.tensor(math.exp(-0.01), dtype=torch.float64), torch.tensor(-0.5).double()
+    )
     assert (ratio - expected).abs().max() < 1e-14
 
 
@@ -90,8 +94,16 @@ def test_strips_run_up_the_columns_of_the_array():
         (lambda a: frontends.microstrips(2, 2, -1.0), "spacing", InputError),
         (lambda a: frontends.microstrips(2, 2, 1.0, "right"), "feeding", UnknownNameError),
         (lambda a: frontends.microstrips(2, 2, 1.0, attenuation=-1.0), "spacing", InputError),
-        (lambda a: frontends.reference_wave(a.positions[:, :2], a.positions, 1.0), "positions", ShapeError),
-        (lambda a: frontends.reference_wave(a.positions, a.positions, 0.0), "wavelength", InputError),
+        (
+            lambda a: frontends.reference_wave(a.positions[:, :2], a.positions, 1.0),
+            "positions",
+            ShapeError,
+        ),
+        (
+            lambda a: frontends.reference_wave(a.positions, a.positions, 0.0),
+            "wavelength",
+            InputError,
+        ),
     ],
 )
 def test_bad_input_is_named(call, argument, kind):

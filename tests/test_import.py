@@ -35,7 +35,10 @@ def test_import_draws_no_random_number_and_sets_no_default():
 
 @pytest.mark.slow
 def test_import_costs_half_a_second_beyond_torch():
-    code = "import torch, time; t = time.perf_counter(); import holobeam; print(time.perf_counter() - t)"
+    code = (
+        "import torch, time; t = time.perf_counter(); import holobeam; "
+        "print(time.perf_counter() - t)"
+    )
     assert min(float(_run(code)) for _ in range(3)) <= 0.5
 
 

@@ -70,7 +70,11 @@ def test_row_updates_reach_the_optimum_of_their_convex_step():
     for _ in range(2000):
         digital = problem.digital_step(link, weights, digital)
     for b in range(2):
-        e, w, u = link.e[b, 0].numpy(), weights.mse_weights[b, 0].numpy(), weights.decoders[b, 0].numpy()
+        e, w, u = (
+            link.e[b, 0].numpy(),
+            weights.mse_weights[b, 0].numpy(),
+            weights.decoders[b, 0].numpy(),
+        )
         v = cp.Variable((4, 3), complex=True)
         gap = cp.multiply(np.conj(u)[:, None], e @ v) - np.eye(3)
         value = cp.sum_squares(cp.multiply(np.sqrt(w)[:, None], gap))
@@ -81,7 +85,7 @@ def test_row_updates_reach_the_optimum_of_their_convex_step():
         assert mine <= value.value * (1 + 1e-6)
 
 
-def _rate_and_slope(flat, problem, free_phase):
+def _rate_and_slope(flat, problem):
     """Minus the rate of (amplitudes, V) and its gradient, for scipy."""
     x = torch.tensor(flat, requires_grad=True)
     antennas, users = problem.frontend.antennas, problem.users
@@ -93,7 +97,7 @@ def _rate_and_slope(flat, problem, free_phase):
     return float(value.detach()), x.grad.numpy()
 
 
-def _joint_optimum(problem, starts=30):
+def _joint_optimum(problem, starts=12):
     """Best of many L-BFGS-B runs over amplitudes in [0, 1] and V together."""
     antennas, size = problem.frontend.antennas, 2 * problem.chains * problem.users
     bounds = [(0.0, 1.0)] * antennas + [(None, None)] * size
@@ -101,7 +105,7 @@ def _joint_optimum(problem, starts=30):
     best = -math.inf
     for _ in range(starts):
         first = np.concatenate([rng.uniform(0, 1, antennas), rng.normal(size=size)])
-        result = minimize(_rate_and_slope, first, (problem, None), "L-BFGS-B", True, bounds=bounds,
+        result = minimize(_rate_and_slope, first, (problem,), "L-BFGS-B", True, bounds=bounds,
                           options={"maxiter": 300})  # fmt: skip
         best = max(best, -result.fun)
     return best
@@ -109,19 +113,19 @@ def _joint_optimum(problem, starts=30):
 
 @pytest.mark.parametrize(
     ("place", "channels"),
-    [("radiated", 4), pytest.param("feeds", 8, marks=pytest.mark.slow),
-     pytest.param("radiated", 12, marks=pytest.mark.slow)],
+    [ pytest.param("feeds", 3, marks=pytest.mark.slow),
+     pytest.param("radiated", 4, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_tiny_surfaces_against_quasi_newton(place, channels):
     """rhs-mmse (c): N = 6, K = R = 2, eight starts reach .994-1.000 of the best known."""
     h = path_wise((3, 2), users=2).sample(channels, seed=5)
     hardware = frontends.build("rhs", upa((3, 2), wavelength=0.01, spacing=1 / 3), 2)
     ratios = []
-    for snr in (0.0, 10.0, 20.0) if channels > 4 else (10.0,):
+    for snr in (0.0, 10.0, 20.0):
         problem = Downlink(h, hardware, snr_db=snr, power_at=place)
         mine = hb.solve(problem, "mmse-fast", starts=8, max_iterations=150).sum_rate
         for b in range(channels):
-            known = _joint_optimum(problem.take(torch.tensor([b])), 30 if channels > 4 else 12)
+            known = _joint_optimum(problem.take(torch.tensor([b])))
             ratios.append(float(mine[b]) / known)
     print(f"{place}: mean {np.mean(ratios):.4f}, worst {min(ratios):.4f}")
     assert np.mean(ratios) >= 0.97
@@ -132,21 +136,16 @@ def test_tiny_on_off_surfaces_against_all_patterns():
     h = path_wise((3, 2), users=2).sample(6, seed=6)
     hardware = frontends.build("rhs-binary", upa((3, 2), wavelength=0.01, spacing=1 / 3), 2)
     problem = Downlink(h, hardware, snr_db=10.0)
-    best = torch.full((6,), -math.inf, dtype=torch.float64)
-    for pattern in itertools.product((0.0, 1.0), repeat=6):
-        if not any(pattern):
-            continue
-        control = torch.tensor(pattern, dtype=torch.complex128)[None, :, None].expand(6, -1, -1)
-        link = problem.link(control)
-        v = hb.solvers.make_state(problem, control, torch.ones(6, 1, 2, 2, dtype=torch.complex128))
-        held = hb.solver("random", max_iterations=150)(problem, start=v)
-        assert torch.equal(held.control, control)
-        rate = held.utility
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(6, 1, 2, 2, generator=generator, dtype=torch.complex128)
-        again = hb.solvers.make_state(problem, control, link.e.mH + 0.1 * noise)
-        rate = torch.maximum(rate, hb.solver("random", max_iterations=150)(problem, start=again).utility)
-        best = torch.maximum(best, rate)
+    patterns = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6))[1:])
+    control = patterns.to(torch.complex128).repeat_interleave(6, dim=0).unsqueeze(2)
+    every = Downlink(h.repeat(63, 1, 1, 1), hardware, snr_db=10.0)
+    held = hb.solver("random", max_iterations=300)
+    best = torch.full((63 * 6,), -math.inf, dtype=torch.float64)
+    for first in (every.link(control).e.mH, gaussian((63 * 6, 1, 2, 2), 0)):
+        ended = held(every, start=hb.solvers.make_state(every, control, first))
+        assert torch.equal(ended.control, control)
+        best = torch.maximum(best, ended.utility)
+    best = best.reshape(63, 6).amax(dim=0)
     mine = hb.solve(problem, "wmmse-cd", starts=12).sum_rate
     assert (mine <= best * (1 + 1e-3)).all()
     assert float((mine / best).mean()) >= 0.97

@@ -50,7 +50,7 @@ def _setting(name, place, tones, budget, seed=0):
 
 
 def _weighted_error(problem, weights, control, digital):
-    """sum_f sum_k w_k E|s_k - u_k* y_k|^2 from the definition, noise scaled by power over budget."""
+    """sum_f sum_k w_k E|s_k - u_k* y_k|^2 by definition, noise scaled by power over budget."""
     analog = problem.frontend.analog(control)
     received = problem.h @ analog @ digital
     load = problem.load(problem.link(control), digital)

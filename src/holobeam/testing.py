@@ -32,7 +32,7 @@ from holobeam.problems.downlink import Downlink
 from holobeam.solvers.alternating import Alternating
 from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_state
 from holobeam.solvers.solution import Solution, Status
-from holobeam.solvers.starts import digital_start, random_control
+from holobeam.solvers.starts import digital_start, random_control, relaxed
 
 __all__ = [
     "check_batch_invariance",
@@ -54,6 +54,7 @@ _EXACT = 1e-12
 _FEASIBLE = {torch.complex64: 1e-4, torch.complex128: 1e-9}
 _SLACK = {torch.complex64: 1e-4, torch.complex128: 1e-9}
 _PERMUTED = {torch.complex64: 1e-3, torch.complex128: 1e-6}
+_TIPPED = 0.05
 _STEPS = 3
 
 
@@ -215,11 +216,11 @@ def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> 
     for problem in problems:
         check_errors(solver, problem)
     for problem in served:
+        check_dtype(solver, problem)
         check_feasible(solver, problem)
         check_never_worse(solver, problem)
         check_batch_invariance(solver, problem)
         check_user_permutation(solver, problem)
-        check_dtype(solver, problem)
         check_reproducible(solver, problem)
         check_degenerate(solver, problem)
 
@@ -264,7 +265,7 @@ def check_batch_invariance(solver: Solver, problem: Downlink) -> None:
         alone = short(problem.take(torch.tensor([i])), seed=0)
         gap = together.rates[i : i + 1] - alone.rates
         scale = together.rates.abs().amax().clamp(min=1.0)
-        _small("rates depend on batch mates", gap / scale, _SLACK[problem.h.dtype], where)
+        _small("rates depend on batch mates", gap / scale, _tolerance(problem, _SLACK), where)
 
 
 def check_user_permutation(solver: Solver, problem: Downlink) -> None:
@@ -278,7 +279,7 @@ def check_user_permutation(solver: Solver, problem: Downlink) -> None:
     )
     short = _shortened(solver)
     gap = short(problem, seed=0).rates[:, order] - short(turned, seed=0).rates
-    tolerance = _PERMUTED[problem.h.dtype] * 10.0
+    tolerance = _tolerance(problem, _PERMUTED) * 10.0
     _small("rates depend on the order of the users", gap, tolerance, _where(solver, problem))
 
 
@@ -357,6 +358,13 @@ def _shortened(solver: Solver, steps: int = _STEPS) -> Solver:
     if isinstance(solver, Restart):
         return replace(solver, solver=_shortened(solver.solver, steps))
     return replace(solver, max_iterations=min(steps, solver.max_iterations))
+
+
+def _tolerance(problem: Downlink, of: dict[torch.dtype, float]) -> float:
+    """Tolerance of a dtype; in single precision rounding may tip a stepped element to the next."""
+    element_set = problem.frontend.element_set
+    stepped = relaxed(element_set) is not element_set
+    return _TIPPED if stepped and problem.h.dtype == torch.complex64 else of[problem.h.dtype]
 
 
 def _where(solver: Solver, problem: Downlink) -> str:

@@ -105,6 +105,18 @@ class Frontend:
         """Analog beamformer ``A = Q * Phi``; the subcarrier axis is 1 for a flat feed."""
         return control.unsqueeze(1) * self.scaled_feed()
 
+    def branches(
+        self, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
+    ) -> Complex[Tensor, "batch subcarriers antennas controls users"]:
+        """What each control lets through, D: the radiated rows are ``sum_c q[n, c] D[n, c]``.
+
+        ``Phi V`` where one control is shared by all feeds, ``Phi[n, r] V[r]`` on each branch.
+        """
+        feed = self.scaled_feed()
+        if self.controls == 1:
+            return (feed @ digital).unsqueeze(3)
+        return feed.unsqueeze(3) * digital.unsqueeze(2)
+
     def project(self, control: Tensor) -> Tensor:
         """Nearest controls that the hardware can set."""
         return self.element_set.project(control)

@@ -24,11 +24,12 @@ SPECIAL_FROM = 64
 """Elements from which on a kernel is compiled for the very shape (seconds, once per machine)."""
 
 # No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
+FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
-def _project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float]:
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float]:
+    """Nearest member of an element set."""
     if kind == INTERVAL:
         return min(max(re, levels[0].real), levels[1].real), 0.0
     if kind == CIRCLE:
@@ -49,6 +50,89 @@ def _project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float
     return levels[index].real, levels[index].imag
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def sweep_one(
+    y: Any,
+    residual: Any,
+    d: Any,
+    rho: Any,
+    z: Any,
+    q: Any,
+    kind: int,
+    levels: Any,
+    sweeps: int,
+    sizes: Any,
+) -> None:
+    """Sweep one channel in place: y (F, J, N), residual (F, J, S), d (F, N, C, S), q (N, C).
+
+    ``sizes`` is (F, J, C, S). Inlined into its callers, so that lengths that they know at compile
+    time unroll the inner loops.
+    """
+    n_f, n_j, n_c, n_s = sizes
+    targeted = z.shape[0] > 0
+    pull = np.empty((n_f, n_s), dtype=np.complex128)
+    moved = np.empty((n_f, n_s), dtype=np.complex128)
+    stiffness = np.empty(n_f)
+    for _ in range(sweeps):
+        for n in range(y.shape[2]):
+            # pull_f = y_n^H E_f + rho_f (X_f[n] - Z_f[n]): the gradient with respect to X_f[n].
+            for f in range(n_f):
+                energy = 0.0
+                for s in range(n_s):
+                    pull[f, s] = 0.0
+                    moved[f, s] = 0.0
+                for j in range(n_j):
+                    column = y[f, j, n]
+                    re, im = column.real, column.imag
+                    energy += re * re + im * im
+                    for s in range(n_s):
+                        e = residual[f, j, s]
+                        pull[f, s] += complex(re * e.real + im * e.imag, re * e.imag - im * e.real)
+                price = rho[f]
+                stiffness[f] = energy + price
+                if price > 0.0:
+                    for c in range(n_c):
+                        weight = q[n, c] * price
+                        for s in range(n_s):
+                            pull[f, s] += weight * d[f, n, c, s]
+                    if targeted:
+                        for s in range(n_s):
+                            pull[f, s] -= price * z[f, n, s]
+            changed = False
+            for c in range(n_c):
+                curvature, slope_re, slope_im = 0.0, 0.0, 0.0
+                for f in range(n_f):
+                    size = 0.0
+                    for s in range(n_s):
+                        up, way = pull[f, s], d[f, n, c, s]
+                        size += way.real * way.real + way.imag * way.imag
+                        slope_re += up.real * way.real + up.imag * way.imag
+                        slope_im += up.imag * way.real - up.real * way.imag
+                    curvature += stiffness[f] * size
+                if not curvature > 0.0:
+                    continue
+                old = q[n, c]
+                new_re, new_im = project(
+                    kind, levels, old.real - slope_re / curvature, old.imag - slope_im / curvature
+                )
+                step = complex(new_re - old.real, new_im - old.imag)
+                if step.real == 0.0 and step.imag == 0.0:
+                    continue
+                changed = True
+                q[n, c] = complex(new_re, new_im)
+                for f in range(n_f):
+                    for s in range(n_s):
+                        shift = step * d[f, n, c, s]
+                        moved[f, s] += shift
+                        pull[f, s] += stiffness[f] * shift
+            if changed:
+                for f in range(n_f):
+                    for j in range(n_j):
+                        column = y[f, j, n]
+                        for s in range(n_s):
+                            residual[f, j, s] += column * moved[f, s]
+
+
 @cache
 def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> Any:
     """Compile the sweep for one shape; 0 stands for an axis that is read from the arrays.
@@ -57,7 +141,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     """
     known_j, known_s, known_f, known_c = rows, streams, subcarriers, controls
 
-    @njit(cache=True, nogil=True, fastmath=_FAST)
+    @njit(cache=True, nogil=True, fastmath=FAST)
     def sweep(
         y: Any,
         residual: Any,
@@ -75,79 +159,25 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
         n_j = known_j if known_j > 0 else y.shape[2]
         n_c = known_c if known_c > 0 else d.shape[3]
         n_s = known_s if known_s > 0 else d.shape[4]
-        targeted = z.shape[0] > 0
-        pull = np.empty((n_f, n_s), dtype=np.complex128)
-        moved = np.empty((n_f, n_s), dtype=np.complex128)
-        stiffness = np.empty(n_f)
         for b in range(first, last):
-            for _ in range(sweeps):
-                for n in range(y.shape[3]):
-                    # pull_f = y_n^H E_f + rho_f (X_f[n] - Z_f[n]): gradient with respect to X_f[n].
-                    for f in range(n_f):
-                        energy = 0.0
-                        for s in range(n_s):
-                            pull[f, s] = 0.0
-                            moved[f, s] = 0.0
-                        for j in range(n_j):
-                            column = y[b, f, j, n]
-                            re, im = column.real, column.imag
-                            energy += re * re + im * im
-                            for s in range(n_s):
-                                e = residual[b, f, j, s]
-                                pull[f, s] += complex(
-                                    re * e.real + im * e.imag, re * e.imag - im * e.real
-                                )
-                        price = rho[b, f]
-                        stiffness[f] = energy + price
-                        if price > 0.0:
-                            for c in range(n_c):
-                                weight = q[b, n, c] * price
-                                for s in range(n_s):
-                                    pull[f, s] += weight * d[b, f, n, c, s]
-                            if targeted:
-                                for s in range(n_s):
-                                    pull[f, s] -= price * z[b, f, n, s]
-                    changed = False
-                    for c in range(n_c):
-                        curvature, slope_re, slope_im = 0.0, 0.0, 0.0
-                        for f in range(n_f):
-                            size = 0.0
-                            for s in range(n_s):
-                                up, way = pull[f, s], d[b, f, n, c, s]
-                                size += way.real * way.real + way.imag * way.imag
-                                slope_re += up.real * way.real + up.imag * way.imag
-                                slope_im += up.imag * way.real - up.real * way.imag
-                            curvature += stiffness[f] * size
-                        if not curvature > 0.0:
-                            continue
-                        old = q[b, n, c]
-                        new_re, new_im = _project(
-                            kind,
-                            levels,
-                            old.real - slope_re / curvature,
-                            old.imag - slope_im / curvature,
-                        )
-                        step = complex(new_re - old.real, new_im - old.imag)
-                        if step.real == 0.0 and step.imag == 0.0:
-                            continue
-                        changed = True
-                        q[b, n, c] = complex(new_re, new_im)
-                        for f in range(n_f):
-                            for s in range(n_s):
-                                shift = step * d[b, f, n, c, s]
-                                moved[f, s] += shift
-                                pull[f, s] += stiffness[f] * shift
-                    if changed:
-                        for f in range(n_f):
-                            for j in range(n_j):
-                                column = y[b, f, j, n]
-                                for s in range(n_s):
-                                    residual[b, f, j, s] += column * moved[f, s]
+            target = z[b] if z.shape[0] > 0 else z.reshape((0, z.shape[2], z.shape[3]))
+            sweep_one(
+                y[b],
+                residual[b],
+                d[b],
+                rho[b],
+                target,
+                q[b],
+                kind,
+                levels,
+                sweeps,
+                (n_f, n_j, n_c, n_s),
+            )
 
     return sweep
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def _rows_batch(
     e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, first: int, last: int
 ) -> None:
@@ -239,7 +269,7 @@ def available_threads() -> int:
     return int(asked) if asked.isdigit() and int(asked) > 0 else (os.cpu_count() or 1)
 
 
-def _spread(work: Any, batch: int, cost: float, threads: int) -> None:
+def spread(work: Any, batch: int, cost: float, threads: int) -> None:
     """Run ``work(first, last)`` over the batch: serial for one channel or < 1 ms of work."""
     workers = min(threads, batch)
     if workers < 2 or cost < 1e-3:
@@ -286,7 +316,7 @@ def coordinate_sweep(
     def work(first: int, last: int) -> None:
         sweep(y, residual, d, rho, z, q, kind, levels, sweeps, first, last)
 
-    _spread(work, batch, cost, threads)
+    spread(work, batch, cost, threads)
 
 
 def row_sweep(
@@ -298,4 +328,4 @@ def row_sweep(
     def work(first: int, last: int) -> None:
         _rows_batch(e, c, target, limit, v, joint, sweeps, first, last)
 
-    _spread(work, e.shape[0], cost, threads)
+    spread(work, e.shape[0], cost, threads)

@@ -179,11 +179,7 @@ class Downlink:
         root = weights.mse_weights.sqrt()
         y = (root * weights.decoders.conj()).unsqueeze(3) * self.h
         t = torch.diag_embed(root.to(self.h.dtype))
-        feed = self.frontend.scaled_feed()
-        if self.frontend.controls == 1:
-            d = (feed @ digital).unsqueeze(3)
-        else:
-            d = feed.unsqueeze(3) * digital.unsqueeze(2)
+        d = self.frontend.branches(digital)
         price = self.price(weights)
         if self.power_at != "radiated":
             price = torch.zeros_like(price)

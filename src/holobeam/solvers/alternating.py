@@ -26,6 +26,9 @@ from holobeam.solvers.starts import (
 
 Begin = Literal["matched", "random", "fit", "relax"]
 
+CHUNK = 20
+"""Iterations that the compiled loop runs before finished channels are dropped."""
+
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
 
@@ -40,11 +43,16 @@ class Momentum:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Link at the current controls, iterations done, and the extrapolation's memory."""
+    """Link at the current controls, iterations done, and the extrapolation's memory.
 
-    link: Link
+    The compiled loop leaves the link out, and sets ``steps``: iterations of each channel in the
+    last chunk, negative where it converged at the last of them.
+    """
+
+    link: Link | None
     count: int
     momentum: Momentum | None
+    steps: Tensor | None = None
 
 
 def annealing_schedule(floor: float = 0.01, count: int = 20) -> tuple[float, ...]:
@@ -106,8 +114,39 @@ class Alternating(Solver):
         """Whether the noise schedule is over."""
         return bool(state.memory.count > len(self.noise_schedule))
 
+    def chunk(self, problem: Downlink, state: State) -> int:
+        """Many once the schedule is over: from there on no iteration loses utility."""
+        scheduled = state.memory.count < len(self.noise_schedule)
+        return 1 if scheduled or not self._compiled(problem) else CHUNK
+
+    def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
+        """As the compiled loop says, channel by channel, where it ran."""
+        steps = after.memory.steps
+        return super().judge(before, after, count) if steps is None else (steps.abs(), steps < 0)
+
+    def advance(self, problem: Downlink, state: State, count: int) -> State:
+        """``count`` iterations, in the compiled loop where it serves."""
+        if not self._compiled(problem):
+            return super().advance(problem, state, count)
+        return compiled_advance(self, problem, state, count)
+
+    def _compiled(self, problem: Downlink) -> bool:
+        return (
+            self.analog is coordinate_descent
+            and problem.h.device.type == "cpu"
+            and not problem.h.requires_grad
+            and problem.h.shape[1] == 1
+            and problem.power_at != "per_rf_chain"
+            and problem.utility_name == "sum_rate"
+            and not problem.frontend.is_digital
+            and hasattr(problem.frontend.element_set, "kernel_code")
+        )
+
     def step(self, problem: Downlink, state: State) -> State:
         """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""
+        if state.memory.link is None:
+            linked = replace(state.memory, link=problem.link(state.control), steps=None)
+            state = replace(state, memory=linked)
         count = state.memory.count
         noisy = count < len(self.noise_schedule)
         factor = self.noise_schedule[count] if noisy else 1.0
@@ -233,3 +272,64 @@ def coordinate_solver(**options: Any) -> Alternating:
         "extrapolate": True,
     }
     return Alternating(**{**defaults, **options})
+
+
+def compiled_advance(solver: Alternating, problem: Downlink, state: State, count: int) -> State:
+    """Run ``count`` iterations of :meth:`Alternating.step` in the compiled loop."""
+    import numpy as np
+
+    from holobeam.kernels.alternating import alternate
+    from holobeam.kernels.cpu import available_threads
+
+    memory: Memory = state.memory
+    schedule = solver.noise_schedule[memory.count : memory.count + count]
+    free = scale_is_free(problem)
+    bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
+    kind, levels = bounds.kernel_code()
+    control, digital = _array(state.control).copy(), _array(state.digital[:, 0]).copy()
+    utility = _array(state.utility).copy()
+    if memory.momentum is None:
+        previous, stride = np.empty_like(control), np.ones_like(utility)
+    else:
+        previous = _array(memory.momentum.previous).copy()
+        stride = _array(memory.momentum.stride).copy()
+    steps = alternate(
+        _array(problem.h[:, 0]),
+        _array(problem.frontend.scaled_feed()[0]),
+        _array(problem.noise_power),
+        _array(problem.user_weights),
+        _array(problem.power),
+        control,
+        digital,
+        previous,
+        stride,
+        utility,
+        factors=np.array(schedule + (1.0,) * (count - len(schedule))),
+        noisy=len(schedule),
+        extrapolate=solver.extrapolate,
+        radiated=problem.power_at == "radiated",
+        free=free,
+        kind=kind,
+        levels=np.asarray(levels, dtype=complex),
+        tolerance=solver.tolerance,
+        threads=available_threads(),
+    )
+
+    def tensor(array: Any, like: Tensor) -> Tensor:
+        return torch.from_numpy(array).to(like.dtype)
+
+    momentum = memory.momentum and Momentum(
+        tensor(previous, state.control), tensor(stride, state.utility)
+    )
+    new = tensor(control, state.control)
+    return State(
+        new,
+        tensor(digital, state.digital).unsqueeze(1),
+        tensor(utility, state.utility),
+        Memory(None, memory.count + count, momentum, torch.from_numpy(steps)),
+    )
+
+
+def _array(tensor: Tensor) -> Any:
+    wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+    return wide.detach().resolve_conj().contiguous().numpy()

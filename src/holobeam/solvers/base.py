@@ -85,6 +85,17 @@ class Solver:
             state = self.step(problem, state)
         return state
 
+    def chunk(self, problem: Downlink, state: State) -> int:
+        """How many iterations may be advanced at once without losing a better point in between."""
+        return 1
+
+    def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
+        """Iterations taken by each channel between two states, and whether it converged."""
+        gain = (after.utility - before.utility).abs()
+        small = gain <= self.tolerance * after.utility.abs().clamp(min=1e-12)
+        taken = torch.full_like(small, count, dtype=torch.long)
+        return taken, small if self.settled(after) else torch.zeros_like(small)
+
     def variant(self, index: int) -> Solver:
         """Return this solver with its ``index``-th start; 0 is its own."""
         return self
@@ -167,18 +178,23 @@ def _iterate(
     idle = torch.zeros_like(iterations)
     utilities = [best.utility.clone()]
     rows = torch.arange(batch, device=device)
-    for count in range(1, solver.max_iterations + 1):
-        new = solver.advance(problem, state, 1)
+    done = 0
+    if progress is not None:
+        progress(0, solver.max_iterations)
+    while done < solver.max_iterations:
+        count = 1 if keep_history else solver.chunk(problem, state)
+        count = min(count, solver.max_iterations - done)
+        new = solver.advance(problem, state, count)
+        done += count
         # Whatever is not finite in a state makes its utility so.
         sane = torch.isfinite(new.utility)
         better = sane & (new.utility > best.utility[rows])
         _write(best, new, rows, better if solver.keep == "best" else sane)
-        iterations[rows] = count
-        gain = (new.utility - state.utility).abs()
-        small = gain <= solver.tolerance * new.utility.abs().clamp(min=1e-12)
-        settled = solver.settled(new)
-        converged = sane & small & settled
-        idle[rows] = 0 if not settled else torch.where(better, 0, idle[rows] + 1)
+        taken, converged = solver.judge(state, new, count)
+        converged = converged & sane
+        iterations[rows] += taken
+        fresh = better if solver.settled(new) else torch.ones_like(better)
+        idle[rows] = torch.where(fresh, 0, idle[rows] + taken)
         stalled = sane & (idle[rows] >= solver.patience)
         status[rows[stalled]] = Status.STALLED
         status[rows[converged]] = Status.CONVERGED
@@ -186,7 +202,7 @@ def _iterate(
         if keep_history:
             utilities.append(best.utility.clone())
         if progress is not None:
-            progress(count, solver.max_iterations)
+            progress(done, solver.max_iterations)
         kept = (sane & ~converged & ~stalled).nonzero().squeeze(1)
         if kept.numel() == 0:
             break

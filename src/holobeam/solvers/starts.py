@@ -136,14 +136,10 @@ def fit_to_target(
     empty = target.new_zeros(batch, subcarriers, 0, antennas)
     no_streams = target.new_zeros(batch, subcarriers, 0, users)
     price = target.real.new_ones(batch, subcarriers)
-    feed = frontend.scaled_feed()
     for _ in range(passes):
         digital = _least_squares(frontend.analog(control), target)
-        if frontend.controls == 1:
-            d = (feed @ digital).unsqueeze(3)
-        else:
-            d = feed.unsqueeze(3) * digital.unsqueeze(2)
-        quadratic = Quadratic(empty, no_streams, d, price, target)
+        branches = frontend.branches(digital)
+        quadratic = Quadratic(empty, no_streams, branches, price, target)
         control = coordinate_descent(quadratic, control, sweep_set)
         if free:
             control, digital = normalise_amplitudes(control, digital)
