@@ -22,7 +22,7 @@ from holobeam.arrays import upa
 solver = hb.solver("my-solver", max_iterations=4)
 frontend = hb.frontends.build("my-frontend", upa((4, 3)), 2)
 testing.check_frontend(frontend)
-ours = [hb.frontends.build(name, upa((4, 3)), 2) for name in ("rhs", "phase-shifters", "digital")]
+ours = [hb.frontends.build(name, upa((4, 3)), 2) for name in ("phase-shifters", "digital")]
 testing.check_solver(solver, testing.example_problems([frontend, *ours]))
 entry = next(e for e in hb.solvers.available() if e.name == "my-solver")
 print(json.dumps([entry.summary, hb.frontends.available()["my-frontend"]]))

@@ -214,13 +214,13 @@ def run_everything(scenario: Scenario, plan: Plan, seed: int, report: Report) ->
 
 def _compile(scenario: Scenario) -> None:
     """Let the kernels compile before anything is timed."""
-    for key in ("rhs", "dma", "rhs-binary"):
-        problem = problem_at(scenario.h[:1], scenario.frontends[key], 0.0)
-        solve(problem, "wmmse-cd", max_iterations=1)
+    problem = problem_at(scenario.h[:1], scenario.frontends["rhs"], 0.0)
+    for method in ("mmse-fast", "wmmse-hbf"):
+        solve(problem, method, max_iterations=1)
 
 
 class _Clock:
-    """Times after each iteration; a race of several starts is walked side by side."""
+    """Times at the start and after each iteration; racing starts are walked side by side."""
 
     def __init__(self) -> None:
         self.begin = time.perf_counter()
@@ -228,7 +228,7 @@ class _Clock:
 
     def __call__(self, done: int, _: int) -> None:
         elapsed = time.perf_counter() - self.begin
-        if done == 1:
+        if done == 0:
             self.walks.append([])
         self.walks[-1].append(elapsed)
 
@@ -237,9 +237,7 @@ class _Clock:
         total = torch.zeros(columns, dtype=torch.float64)
         started = 0.0
         for walk in self.walks:
-            # The loop reports after steps only: the start is dated one step before the first.
-            step = walk[1] - walk[0] if len(walk) > 1 else 0.0
-            times = [max(walk[0] - step, started), *walk]
+            times = list(walk)
             times += [times[-1]] * (columns - len(times))
             total += torch.tensor(times[:columns], dtype=torch.float64) - started
             started = walk[-1]

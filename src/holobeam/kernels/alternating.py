@@ -88,7 +88,7 @@ def _weigh(
         w[k] = alpha[k] * total / (others if others > 0.0 else total)
         if signal != 0.0:
             rate += alpha[k] * np.log1p(signal / others)
-    return rate / np.log(2.0)
+    return float(rate / np.log(2.0))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
