@@ -24,10 +24,10 @@ demo: $(VENV)/.installed  ## Beamformers over a real city: writes out/demo/index
 	$(BIN)/holobeam demo --out $(OUT)
 
 test: $(VENV)/.developed  ## Fast tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.developed  ## Tests that take minutes.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.developed  ## Style, types and the direction of imports.
 	$(BIN)/ruff check .
