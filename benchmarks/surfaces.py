@@ -57,7 +57,7 @@ def _convergence() -> Table:
         "Convergence of surfaces at 0 dB, radiated power, 100 channels",
         ("elements", "solver", *(f"after {m}" for m in marks), "largest fall", "verdict"),
         "Best sum rate so far. `mmse` has no annealing and no extrapolation: its utility may not "
-        "fall from one iteration to the next (rhs-mmse (f) 3).",
+        "fall from one iteration to the next.",
     )
     for width in (8, 16):
         problem = _problem(width, 0.0, 100, "radiated")

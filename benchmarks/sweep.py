@@ -21,7 +21,7 @@ CASES = (
 
 
 def tables() -> list[Table]:
-    return [_cost(), _twin()]
+    return [_cost(), _twin(), _loop()]
 
 
 def _quadratic(name: str, antennas: int):
@@ -98,4 +98,47 @@ def _twin() -> Table:
         ratio = (middle - begin) / (time.perf_counter() - middle)
         away = float((fast - slow).abs().max())
         table.check(away <= 1e-9, label, f"{away:.0e}", f"{ratio:.0f}x")
+    return table
+
+
+def _loop() -> Table:
+    table = Table(
+        "The whole alternating loop compiled, against its steps in torch: mmse-fast, 60 iterations",
+        (
+            "elements",
+            "channels",
+            "compiled, ms/channel",
+            "torch, ms/channel",
+            "ratio",
+            "largest difference of rates",
+        ),
+        "From the same start, 10 dB, 4 users and 4 chains, median of 5 runs, interleaved. The loop "
+        "alone; `mmse-fast` also pays for its start (digital target and fit, in torch).",
+    )
+    for width, batch in ((8, 1), (8, 64), (16, 1), (16, 64)):
+        h = hb.channels.path_wise((width, width), users=4).sample(batch, seed=0)
+        array = hb.arrays.upa((width, width), wavelength=0.01, spacing=1 / 3)
+        problem = hb.Downlink(h, hb.frontends.build("rhs", array, 4), snr_db=10.0)
+        solver = hb.solver("mmse-fast", tolerance=0.0)
+        first = solver.init(problem, torch.Generator())
+        spent: tuple[list[float], list[float]] = ([], [])
+        for _ in range(5):
+            begin = time.perf_counter()
+            fused = solver.advance(problem, first, 60)
+            middle = time.perf_counter()
+            slow = first
+            for _ in range(60):
+                slow = solver.step(problem, slow)
+            spent[0].append(middle - begin)
+            spent[1].append(time.perf_counter() - middle)
+        fast, torch_time = (1e3 * median(times) / batch for times in spent)
+        away = float((fused.utility - slow.utility).abs().max())
+        table.add(
+            width**2,
+            batch,
+            f"{fast:.2f}",
+            f"{torch_time:.1f}",
+            f"{torch_time / fast:.0f}x",
+            f"{away:.0e}",
+        )
     return table

@@ -53,7 +53,7 @@ def test_an_absent_user_costs_the_others_little(name):
 @pytest.mark.parametrize("name", ["rzf", "mmse", "mmse-fast", "wmmse-cd", "vp", "wmmse-digital"])
 @pytest.mark.parametrize("size", [1e-6, 1e6])
 def test_the_scale_of_channel_and_noise_does_not_matter(name, size):
-    """Unscaled gains are 1e-6: no absolute epsilon may decide anything (demo-munich, trap 8)."""
+    """Unscaled gains are 1e-6: no absolute epsilon may decide anything."""
     hardware = (
         frontends.fully_digital(12) if name == "wmmse-digital" else frontends.phase_shifters(12, 3)
     )

@@ -75,7 +75,7 @@ def _rates(link, digital, noise):
 
 @pytest.mark.parametrize("metric", [True, False])
 def test_folded_and_bisected_steps_have_the_same_limit(metric):
-    """rhs-mmse (f) 2: at fixed controls both converge to one rate."""
+    """mmse paper, measured: at fixed controls both converge to one rate."""
     link = _link(batch=4, tones=1, users=3, chains=4, metric=metric)
     noise, budget = 1.0, _ones(4)
     folded = bisected = regularised_zero_forcing(link, _ones(4, 3))

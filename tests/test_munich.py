@@ -73,7 +73,7 @@ def test_baselines_are_as_strong_as_printed(rates, method, printed):
 
 
 def test_no_phase_shifter_network_beats_digital_on_any_drop(rates):
-    """A "win" over digital is a digital solver that stopped early (demo-munich, trap 5)."""
+    """A "win" over digital is a digital solver that stopped early."""
     assert (rates("phase-shifters", "vp") <= rates("digital", "wmmse-digital") + 1e-3).all()
 
 

@@ -117,7 +117,7 @@ def _joint_optimum(problem, starts=12):
      pytest.param("radiated", 4, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_tiny_surfaces_against_quasi_newton(place, channels):
-    """rhs-mmse (c): N = 6, K = R = 2, eight starts reach .994-1.000 of the best known."""
+    """mmse paper, measured: N = 6, K = R = 2, eight starts reach .994-1.000 of the best known."""
     h = path_wise((3, 2), users=2).sample(channels, seed=5)
     hardware = frontends.build("rhs", upa((3, 2), wavelength=0.01, spacing=1 / 3), 2)
     ratios = []

@@ -20,16 +20,16 @@ GGML = Path(__file__).parents[2] / "shared" / "data" / "ggml_channels.mat"
 
 
 def surface(users=4, shape=(8, 8)):
-    """rhs-mmse's scenario: lambda/3, `edge` feeds."""
+    """the mmse paper's scenario: lambda/3, `edge` feeds."""
     return frontends.build("rhs", upa(shape, wavelength=0.01, spacing=1 / 3), users)
 
 
-# -- rhs-mmse (f) ----
+# -- mmse paper, measured ----
 
 
 @pytest.mark.parametrize("place", ["radiated", "feeds"])
 def test_no_step_lowers_the_rate(place):
-    """rhs-mmse (f) 3: after every V step and every sweep, 100 channels."""
+    """mmse paper, measured: after every V step and every sweep, 100 channels."""
     h = path_wise().sample(100, seed=1)
     problem = Downlink(h, surface(), snr_db=10.0, power_at=place)
     solver = Alternating(begin="matched")
@@ -66,7 +66,7 @@ def test_plain_alternation_is_monotone_and_feasible(place, budget, tones, method
 
 
 def test_reported_rate_is_the_rate_from_scratch():
-    """rhs-mmse (f) 4: budget, controls, and SINR written out."""
+    """mmse paper, measured: budget, controls, and SINR written out."""
     problem = Downlink(path_wise().sample(20, seed=2), surface(), snr_db=10.0)
     solution = hb.solve(problem, "mmse-fast", max_iterations=25)
     x = problem.frontend.feed.unsqueeze(0) * solution.control @ solution.digital[:, 0]
@@ -81,7 +81,7 @@ def test_reported_rate_is_the_rate_from_scratch():
 
 
 def test_random_amplitudes_gain_from_size_only_when_power_is_counted_at_the_feeds():
-    """rhs-mmse (f) 8, (b3): 'rf' 4.98/8.57/12.92 and 'rad' 2.09/1.97/1.89 at N = 16/64/256."""
+    """mmse paper, measured: 'rf' 4.98/8.57/12.92 and 'rad' 2.09/1.97/1.89 at N = 16/64/256."""
     means = {}
     for place in ("radiated", "feeds"):
         for side in (4, 8, 16):
@@ -96,7 +96,7 @@ def test_random_amplitudes_gain_from_size_only_when_power_is_counted_at_the_feed
 
 @pytest.mark.slow
 def test_fast_solver_beats_the_folded_one_and_the_baseline():
-    """rhs-mmse (f) 6: N = 64, 10 dB, 100 channels, equal 60 sweeps, paired."""
+    """mmse paper, measured: N = 64, 10 dB, 100 channels, equal 60 sweeps, paired."""
     problem = Downlink(path_wise().sample(100, seed=4), surface(), snr_db=10.0)
     rate = {
         name: hb.solve(problem, name, max_iterations=60).sum_rate
@@ -106,7 +106,7 @@ def test_fast_solver_beats_the_folded_one_and_the_baseline():
     assert rate["mmse-fast"].mean() >= 1.15 * rate["wmmse-hbf"].mean()
     wins = (rate["mmse-fast"] > rate["wmmse-hbf"]).double().mean()
     assert wins > 0.95
-    # rhs-mmse (b): 17.26, 16.26, 14.32, 6.34, within four standard errors of their channels.
+    # mmse paper, measured: 17.26, 16.26, 14.32, 6.34, within four standard errors of their channels.
     for name, printed, slack in (("mmse-fast", 17.26, 0.8), ("mmse", 16.26, 0.8),
                                  ("wmmse-hbf", 14.32, 0.8), ("random", 6.34, 0.7)):  # fmt: skip
         assert float(rate[name].mean()) == pytest.approx(printed, abs=slack), name
@@ -134,7 +134,7 @@ def test_published_channels_of_the_meta_learning_paper():
     ("steps", "gap"), [(20, 0.72), pytest.param(300, 0.62, marks=pytest.mark.slow)]
 )
 def test_variable_projection_comes_close_to_digital(steps, gap):
-    """phase-shifter-pga (a): 26.13 in 20 steps, 26.24 in 300, digital 26.76; paired here."""
+    """unfolded-pga variant, measured: 26.13 in 20 steps, 26.24 in 300, digital 26.76; paired here."""
     h = SalehValenzuela(antennas=32, users=4).sample(128, seed=0)
     digital = hb.solve(Downlink(h, frontends.fully_digital(32), snr_db=12.0), "wmmse-digital")
     hybrid = hb.solve(

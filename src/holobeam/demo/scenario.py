@@ -1,6 +1,6 @@
 """The Munich scenario: where the panel looks, who is served, through which front-ends.
 
-Source: demo-munich, section 2.
+Source: docs/methods.md, section 10.
 """
 
 from __future__ import annotations
