@@ -106,7 +106,7 @@ def test_fast_solver_beats_the_folded_one_and_the_baseline():
     assert rate["mmse-fast"].mean() >= 1.15 * rate["wmmse-hbf"].mean()
     wins = (rate["mmse-fast"] > rate["wmmse-hbf"]).double().mean()
     assert wins > 0.95
-    # mmse paper, measured: 17.26, 16.26, 14.32, 6.34, within four standard errors of their channels.
+    # Measured elsewhere: 17.26, 16.26, 14.32, 6.34, within four standard errors of their channels.
     for name, printed, slack in (("mmse-fast", 17.26, 0.8), ("mmse", 16.26, 0.8),
                                  ("wmmse-hbf", 14.32, 0.8), ("random", 6.34, 0.7)):  # fmt: skip
         assert float(rate[name].mean()) == pytest.approx(printed, abs=slack), name
@@ -134,7 +134,7 @@ def test_published_channels_of_the_meta_learning_paper():
     ("steps", "gap"), [(20, 0.72), pytest.param(300, 0.62, marks=pytest.mark.slow)]
 )
 def test_variable_projection_comes_close_to_digital(steps, gap):
-    """unfolded-pga variant, measured: 26.13 in 20 steps, 26.24 in 300, digital 26.76; paired here."""
+    """Measured elsewhere: 26.13 in 20 steps, 26.24 in 300, digital 26.76; paired here."""
     h = SalehValenzuela(antennas=32, users=4).sample(128, seed=0)
     digital = hb.solve(Downlink(h, frontends.fully_digital(32), snr_db=12.0), "wmmse-digital")
     hybrid = hb.solve(
