@@ -172,8 +172,12 @@ def solve(
         _print_json({**summary, "sum_rates": solution.sum_rate.tolist()})
         return
     table = Table(show_header=False, title=source.description, title_justify="left")
+    table.add_row(
+        "transmit power" if source.physical else "transmit SNR",
+        f"{given[0]:g} {'dBm' if source.physical else 'dB'}",
+    )
     for name, value in summary.items():
-        if name != "channels" and value is not None:
+        if name not in {"channels", "unit", "point"} and value is not None:
             table.add_row(name.replace("_", " "), _plain(value))
     out.print(table)
 

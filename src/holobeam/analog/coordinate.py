@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Complex
 from torch import Tensor
@@ -49,26 +50,20 @@ def coordinate_descent(
     code = getattr(element_set, "kernel_code", None)
     if q.device.type != "cpu" or code is None or q.requires_grad:
         return coordinate_descent_torch(quadratic, q, element_set, sweeps)
-    import numpy as np
-
     from holobeam.kernels import cpu
 
     kind, levels = code()
 
-    def array(tensor: Tensor) -> np.ndarray:
-        wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-        return wide.detach().resolve_conj().contiguous().numpy()
-
     _, subcarriers, antennas, _, streams = quadratic.d.shape
     z = quadratic.z
-    target = np.zeros((0, subcarriers, antennas, streams), complex) if z is None else array(z)
-    out = array(q).copy()
-    residual = array(quadratic.residual(q)).copy()
+    target = np.zeros((0, subcarriers, antennas, streams), complex) if z is None else as_array(z)
+    out = as_array(q).copy()
+    residual = as_array(quadratic.residual(q)).copy()
     cpu.coordinate_sweep(
-        array(quadratic.y),
+        as_array(quadratic.y),
         residual,
-        array(quadratic.d),
-        array(quadratic.rho),
+        as_array(quadratic.d),
+        as_array(quadratic.rho),
         target,
         out,
         kind,
@@ -77,6 +72,12 @@ def coordinate_descent(
         cpu.available_threads(),
     )
     return torch.from_numpy(out).to(q.dtype)
+
+
+def as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Double-precision NumPy view (or copy, where the dtype or the layout asks for one)."""
+    wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+    return wide.detach().resolve_conj().contiguous().numpy()
 
 
 def coordinate_descent_torch(

@@ -6,7 +6,7 @@ One channel after the other, narrowband, one power budget; arrays in, arrays out
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -168,24 +168,11 @@ def _ahead(q: Any, previous: Any, stride: float, free: bool, kind: int, levels: 
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _leap(
-    h: Any,
-    feed: Any,
-    noise: Any,
-    alpha: Any,
-    power: float,
-    q: Any,
-    v: Any,
-    ahead: Any,
-    reached: float,
-    e: Any,
-    g: Any,
-    radiated: bool,
-) -> float:
+def _leap(channel: Any, q: Any, v: Any, ahead: Any, reached: float, e: Any, g: Any) -> float:
     """Move to the controls ``ahead`` if they gain after two digital steps; returns the rate."""
-    users = e.shape[0]
+    h, feed, noise, alpha, power, radiated = channel
     e_ahead, g_ahead = np.empty_like(e), np.empty_like(g)
-    u, w = np.empty(users, dtype=np.complex128), np.empty(users)
+    u, w = np.empty(e.shape[0], dtype=np.complex128), np.empty(e.shape[0])
     _link(h, feed, ahead, e_ahead, g_ahead, radiated)
     leapt = v.copy()
     for _ in range(2):
@@ -229,87 +216,61 @@ def _quadratic(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _sweep(
-    y: Any, residual: Any, d: Any, rho: Any, none: Any, q: Any, kind: int, levels: Any
+def _move(
+    channel: Any, factor: float, e: Any, v: Any, u: Any, w: Any, q: Any, room: Any, elements: Any
 ) -> None:
-    """One sweep over the elements of one channel."""
+    """Sweep the controls of one channel; a free scale goes from the amplitudes into V."""
+    h, feed, noise, _, power, radiated = channel
+    y, d, residual, none, rho = room
+    kind, levels, free = elements
+    rho[0] = 0.0
+    if radiated:
+        for k in range(h.shape[0]):
+            cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
+            rho[0] += cost * noise[k] * factor / power
+    _quadratic(h, feed, e, v, u, w, y[0], d[0], residual[0])
     sizes = (1, y.shape[1], d.shape[2], d.shape[3])
     sweep_one(y, residual, d, rho, none, q, kind, levels, 1, sizes)
+    if free:
+        top = q.real.max()
+        if top > 0.0:
+            q /= top
+            v *= top
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _loop(
-    h: Any,
-    feed: Any,
-    noise: Any,
-    alpha: Any,
-    power: Any,
-    q: Any,
-    v: Any,
-    previous: Any,
-    stride: Any,
-    utility: Any,
-    steps: Any,
-    factors: Any,
-    noisy: int,
-    extrapolate: bool,
-    radiated: bool,
-    free: bool,
-    kind: int,
-    levels: Any,
-    tolerance: float,
-    first: int,
-    last: int,
-) -> None:
+def _loop(channels: Any, state: Any, plan: Any, steps: Any, first: int, last: int) -> None:
     """Iterate on channels ``first`` to ``last``; see :func:`alternate`."""
+    h, feed, noise, alpha, power, radiated = channels
+    q, v, previous, stride, utility = state
+    factors, noisy, extrapolate, kind, levels, free, tolerance = plan
     users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
     g = np.empty((chains, chains), dtype=np.complex128)
     u, w = np.empty(users, dtype=np.complex128), np.empty(users)
-    y = np.empty((1, users, antennas), dtype=np.complex128)
-    d = np.empty((1, antennas, controls, users), dtype=np.complex128)
-    residual = np.empty((1, users, users), dtype=np.complex128)
-    none = np.empty((0, antennas, users), dtype=np.complex128)
-    rho = np.zeros(1)
+    room = (
+        np.empty((1, users, antennas), dtype=np.complex128),
+        np.empty((1, antennas, controls, users), dtype=np.complex128),
+        np.empty((1, users, users), dtype=np.complex128),
+        np.empty((0, antennas, users), dtype=np.complex128),
+        np.zeros(1),
+    )
     for b in range(first, last):
+        channel = (h[b], feed, noise[b], alpha[b], power[b], radiated)
         _link(h[b], feed, q[b], e, g, radiated)
         for step in range(factors.shape[0]):
-            before = utility[b]
+            factor, before = factors[step], utility[b]
             if extrapolate and step >= noisy:
                 ahead = _ahead(q[b], previous[b], stride[b], free, kind, levels)
                 previous[b] = q[b]
-                reached = _leap(
-                    h[b],
-                    feed,
-                    noise[b],
-                    alpha[b],
-                    power[b],
-                    q[b],
-                    v[b],
-                    ahead,
-                    before,
-                    e,
-                    g,
-                    radiated,
-                )
-                accepted = reached > before
+                accepted = _leap(channel, q[b], v[b], ahead, before, e, g) > before
                 stride[b] = min(1.5 * stride[b], 50.0) if accepted else max(0.5 * stride[b], 0.5)
             elif extrapolate:
                 previous[b] = q[b]
-            _weigh(e, g, v[b], noise[b], alpha[b], power[b], factors[step], u, w)
-            _digital(e, g, u, w, noise[b], power[b], factors[step], v[b])
-            _weigh(e, g, v[b], noise[b], alpha[b], power[b], factors[step], u, w)
-            if radiated:
-                rho[0] = 0.0
-                for k in range(users):
-                    cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
-                    rho[0] += cost * noise[b, k] * factors[step] / power[b]
-            _quadratic(h[b], feed, e, v[b], u, w, y[0], d[0], residual[0])
-            _sweep(y, residual, d, rho, none, q[b], kind, levels)
-            top = q[b].real.max() if free else 1.0
-            if top > 0.0:
-                q[b] /= top
-                v[b] *= top
+            _weigh(e, g, v[b], noise[b], alpha[b], power[b], factor, u, w)
+            _digital(e, g, u, w, noise[b], power[b], factor, v[b])
+            _weigh(e, g, v[b], noise[b], alpha[b], power[b], factor, u, w)
+            _move(channel, factor, e, v[b], u, w, q[b], room, (kind, levels, free))
             _link(h[b], feed, q[b], e, g, radiated)
             _rescale(g, v[b], power[b])
             utility[b] = _weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, u, w)
@@ -322,84 +283,70 @@ def _loop(
                 break
 
 
-def alternate(
-    h: Any,
-    feed: Any,
-    noise: Any,
-    alpha: Any,
-    power: Any,
-    q: Any,
-    v: Any,
-    previous: Any,
-    stride: Any,
-    utility: Any,
-    *,
-    factors: Any,
-    noisy: int,
-    extrapolate: bool,
-    radiated: bool,
-    free: bool,
-    kind: int,
-    levels: Any,
-    tolerance: float,
-    threads: int,
-) -> Any:
-    """Run some iterations of the loop on a batch, in place.
+class Channels(NamedTuple):
+    """What the loop solves for: ``(B, K, N)`` channels and the rest of the problem.
 
-    Parameters
-    ----------
-    h, feed
-        ``(B, K, N)`` and ``(N, R)``.
-    noise, alpha, power
-        ``(B, K)``, ``(B, K)`` user weights, ``(B,)`` budgets.
-    q, v
-        ``(B, N, C)`` and ``(B, R, K)``, changed.
-    previous, stride, utility
-        ``(B, N, C)``, ``(B,)``, ``(B,)``, changed: where the controls were, how far to leap, and
-        the weighted sum rate.
-    factors
-        Noise factor of each iteration; the first ``noisy`` of them belong to a schedule.
-    extrapolate, radiated, free
-        Whether to leap; whether radiated power counts; whether amplitudes have a free scale.
-    kind, levels
-        Element set, as in :func:`holobeam.kernels.cpu.coordinate_sweep`.
-    tolerance, threads
-        Relative gain below which a channel stops; threads at most.
+    ``feed`` is ``(N, R)``, ``noise`` and ``user_weights`` ``(B, K)``, ``power`` ``(B,)``;
+    ``radiated`` says whether radiated power counts (else power at the feeds).
+    """
+
+    h: Any
+    feed: Any
+    noise: Any
+    user_weights: Any
+    power: Any
+    radiated: bool
+
+
+class Point(NamedTuple):
+    """Where the loop stands, changed in place.
+
+    ``control`` ``(B, N, C)``, ``digital`` ``(B, R, K)``, ``previous`` controls, ``stride`` of the
+    next leap ``(B,)``, ``utility`` ``(B,)``: the weighted sum rate in bits/s/Hz.
+    """
+
+    control: Any
+    digital: Any
+    previous: Any
+    stride: Any
+    utility: Any
+
+
+class Plan(NamedTuple):
+    """How to iterate.
+
+    ``factors``: noise factor of each iteration, the first ``noisy`` of them a schedule's;
+    ``extrapolate``: whether to leap; ``kind``, ``levels``: element set as in
+    :func:`holobeam.kernels.cpu.coordinate_sweep`; ``free``: whether amplitudes have a free scale;
+    ``tolerance``: relative gain below which a channel stops.
+    """
+
+    factors: Any
+    noisy: int
+    extrapolate: bool
+    kind: int
+    levels: Any
+    free: bool
+    tolerance: float
+
+
+def alternate(channels: Channels, point: Point, plan: Plan, threads: int) -> Any:
+    """Run ``len(plan.factors)`` iterations of the loop on a batch, in place.
 
     Returns
     -------
     array
         ``(B,)`` iterations done; negative where the channel converged at the last of them.
     """
-    batch, users, antennas = h.shape
-    chains = feed.shape[1]
+    batch, users, antennas = channels.h.shape
     steps = np.zeros(batch, dtype=np.int64)
-    cost = batch * antennas * len(factors) * users * (4 * chains + 8) * 2e-9
+    terms = users * (4 * channels.feed.shape[1] + 8)
+    cost = batch * antennas * len(plan.factors) * terms * 2e-9
+    # Plain tuples: the compiled code is then the same whatever these classes are called.
+    parts = tuple(channels), tuple(point), tuple(plan)
 
     def work(first: int, last: int) -> None:
-        _loop(
-            h,
-            feed,
-            noise,
-            alpha,
-            power,
-            q,
-            v,
-            previous,
-            stride,
-            utility,
-            steps,
-            factors,
-            noisy,
-            extrapolate,
-            radiated,
-            free,
-            kind,
-            levels,
-            tolerance,
-            first,
-            last,
-        )
+        _loop(*parts, steps, first, last)
 
     spread(work, batch, cost, threads)
     return steps

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
+from holobeam.analog.coordinate import AnalogUpdate, as_array, coordinate_descent
 from holobeam.digital.link import Link
 from holobeam.frontends.element_sets import Interval, Points
 from holobeam.problems.downlink import Downlink
@@ -278,7 +278,7 @@ def compiled_advance(solver: Alternating, problem: Downlink, state: State, count
     """Run ``count`` iterations of :meth:`Alternating.step` in the compiled loop."""
     import numpy as np
 
-    from holobeam.kernels.alternating import alternate
+    from holobeam.kernels.alternating import Channels, Plan, Point, alternate
     from holobeam.kernels.cpu import available_threads
 
     memory: Memory = state.memory
@@ -286,34 +286,28 @@ def compiled_advance(solver: Alternating, problem: Downlink, state: State, count
     free = scale_is_free(problem)
     bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
     kind, levels = bounds.kernel_code()
-    control, digital = _array(state.control).copy(), _array(state.digital[:, 0]).copy()
-    utility = _array(state.utility).copy()
+    control, digital = as_array(state.control).copy(), as_array(state.digital[:, 0]).copy()
+    utility = as_array(state.utility).copy()
     if memory.momentum is None:
         previous, stride = np.empty_like(control), np.ones_like(utility)
     else:
-        previous = _array(memory.momentum.previous).copy()
-        stride = _array(memory.momentum.stride).copy()
-    steps = alternate(
-        _array(problem.h[:, 0]),
-        _array(problem.frontend.scaled_feed()[0]),
-        _array(problem.noise_power),
-        _array(problem.user_weights),
-        _array(problem.power),
-        control,
-        digital,
-        previous,
-        stride,
-        utility,
-        factors=np.array(schedule + (1.0,) * (count - len(schedule))),
-        noisy=len(schedule),
-        extrapolate=solver.extrapolate,
-        radiated=problem.power_at == "radiated",
-        free=free,
-        kind=kind,
-        levels=np.asarray(levels, dtype=complex),
-        tolerance=solver.tolerance,
-        threads=available_threads(),
+        previous = as_array(memory.momentum.previous).copy()
+        stride = as_array(memory.momentum.stride).copy()
+    channels = Channels(
+        as_array(problem.h[:, 0]),
+        as_array(problem.frontend.scaled_feed()[0]),
+        as_array(problem.noise_power),
+        as_array(problem.user_weights),
+        as_array(problem.power),
+        problem.power_at == "radiated",
     )
+    factors = np.array(schedule + (1.0,) * (count - len(schedule)))
+    plan = Plan(
+        factors, len(schedule), solver.extrapolate, kind, np.asarray(levels, dtype=complex), free,
+        solver.tolerance,
+    )  # fmt: skip
+    point = Point(control, digital, previous, stride, utility)
+    steps = alternate(channels, point, plan, available_threads())
 
     def tensor(array: Any, like: Tensor) -> Tensor:
         return torch.from_numpy(array).to(like.dtype)
@@ -328,8 +322,3 @@ def compiled_advance(solver: Alternating, problem: Downlink, state: State, count
         tensor(utility, state.utility),
         Memory(None, memory.count + count, momentum, torch.from_numpy(steps)),
     )
-
-
-def _array(tensor: Tensor) -> Any:
-    wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-    return wide.detach().resolve_conj().contiguous().numpy()
