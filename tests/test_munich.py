@@ -6,7 +6,6 @@ import torch
 import holobeam as hb
 from holobeam import Downlink, frontends
 from holobeam.channels import munich, munich_drops, munich_panel
-from holobeam.solvers import BestOf, Chain
 
 pytestmark = pytest.mark.slow
 
@@ -77,20 +76,12 @@ def test_no_phase_shifter_network_beats_digital_on_any_drop(rates):
     assert (rates("phase-shifters", "vp") <= rates("digital", "wmmse-digital") + 1e-3).all()
 
 
-def test_on_off_elements_never_beat_grey_ones_on_any_drop(channels):
-    """The grey surface is raced from its own start and from the on/off solution, which it holds."""
-    array = munich_panel().array
-    for dbm in DBM:
-        power = 10 ** (dbm / 10)
-        on_off, grey = (
-            Downlink(channels, frontends.build(name, array, 4), noise_power=1.0, power=power)
-            for name in ("rhs-binary", "rhs")
-        )
-        binary = hb.solve(on_off, "wmmse-cd", starts=6)
-        fast = hb.solver("mmse-fast")
-        own = BestOf(solvers=(fast, Chain(solvers=(hb.solver("mmse"), fast))))(grey)
-        best = own.better(fast(grey, start=binary))
-        assert (best.sum_rate >= binary.sum_rate - 1e-9).all()
-        lost = (own.sum_rate < binary.sum_rate).double().mean()
-        print(f"{dbm:g} dBm: on/off wins on {float(lost):.0%} of drops against grey's own starts")
-        assert float((best.sum_rate - binary.sum_rate).mean()) > 0.3
+def test_on_off_elements_never_beat_grey_ones_on_any_drop(rates):
+    """Each from its own starts: the grey surface holds every on/off hologram, and must find better.
+
+    Nothing of the on/off solution is handed to the grey one, so that the order is earned.
+    """
+    on_off = rates("rhs-binary", "wmmse-cd", starts=6)
+    grey = rates("rhs", "mmse-fast", max_iterations=200, starts=3)
+    assert (on_off <= grey).all()
+    assert float((grey - on_off).mean()) > 0.3

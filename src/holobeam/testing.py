@@ -279,7 +279,7 @@ def check_user_permutation(solver: Solver, problem: Downlink) -> None:
     )
     short = _shortened(solver)
     gap = short(problem, seed=0).rates[:, order] - short(turned, seed=0).rates
-    tolerance = _tolerance(problem, _PERMUTED) * 10.0
+    tolerance = _tolerance(problem, _PERMUTED)
     _small("rates depend on the order of the users", gap, tolerance, _where(solver, problem))
 
 
