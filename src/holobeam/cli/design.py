@@ -1,37 +1,28 @@
-"""The command line: list, solve, compare, demo."""
+"""Commands that solve at once: list, solve, compare."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from holobeam import __version__, frontends, solvers, studies
-from holobeam.errors import FileError, HolobeamError, InputError, check_choice
-from holobeam.studies import sources
-
-app = typer.Typer(
-    name="holobeam",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Design and compare hybrid and holographic MIMO beamformers.\n\n"
-    "Exit codes: 0 done; 2 something about the input is wrong (one line on stderr says what); "
-    "1 anything else.",
+from holobeam import frontends, solvers, studies
+from holobeam.cli.terminal import (
+    AsJson,
+    Seed,
+    check_writable,
+    err,
+    out,
+    print_json,
+    progress,
 )
-# A pipe has no width: give tables room instead of cutting them at 80 columns.
-out = Console(width=None if sys.stdout.isatty() else 132)
-err = Console(stderr=True)
+from holobeam.errors import InputError, check_choice
+from holobeam.studies import sources
 
 Channels = Annotated[
     str,
@@ -48,8 +39,6 @@ Shape = Annotated[
 ]
 Chains = Annotated[int, typer.Option("--rf-chains", "-r", help="RF chains of hybrid front-ends.")]
 Tones = Annotated[int, typer.Option(help="OFDM subcarriers over 100 MHz (munich).")]
-Seed = Annotated[int, typer.Option(help="Of drawn channels and random starts.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Snr = Annotated[
     str | None, typer.Option(help="Transmit SNR in dB for normalised channels, e.g. 0,10,20.")
 ]
@@ -59,36 +48,6 @@ Dbm = Annotated[
 ]
 
 
-def main() -> None:
-    """Run the command line; errors that holobeam raises become one line and exit code 2."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Most tensors here are small: threads that wait for each other cost more than they give.
-        # The compiled kernels spread channels over the cores on their own.
-        torch.set_num_threads(1)
-    try:
-        app()
-    except HolobeamError as error:
-        err.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        out.print(f"holobeam {__version__}", highlight=False)
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and end.")
-    ] = False,
-) -> None:
-    """Hold what stands before a command."""
-
-
-@app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="all, solvers, frontends or channels.")] = "all",
     as_json: AsJson = False,
@@ -105,7 +64,7 @@ def list_(
     }
     found = {name: rows for name, rows in found.items() if what in {"all", name}}
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for name, rows in found.items():
         table = Table(title=name, title_justify="left", title_style="bold")
@@ -116,7 +75,6 @@ def list_(
         out.print(table)
 
 
-@app.command()
 def solve(
     channels: Channels,
     frontend: Annotated[str, typer.Option("--frontend", "-f", help="Hardware.")] = "rhs",
@@ -137,14 +95,14 @@ def solve(
 ) -> None:
     """Design the beamformers of a batch of channels with one solver."""
     if save is not None:
-        _check_writable(save, (".npz", ".mat"))
+        check_writable(save, (".npz", ".mat"))
     source = _source(channels, count, users, shape, subcarriers, seed)
     given = _points(source, None if snr is None else str(snr), None if dbm is None else str(dbm))
     hardware = frontends.build(frontend, source.array, rf_chains)
     settings: dict[str, Any] = {} if iterations is None else {"max_iterations": iterations}
     at = torch.full((source.h.shape[0],), given[0], dtype=torch.float64)
     problem = source.problem(source.h, hardware, at, utility)
-    with _progress(f"{hardware.name} / {solver}") as step:
+    with progress(f"{hardware.name} / {solver}") as step:
         solution = solvers.solve(
             problem, solver, seed=seed, starts=starts, progress=step, **settings
         )
@@ -169,7 +127,7 @@ def solve(
         "saved": None if save is None else str(save),
     }
     if as_json:
-        _print_json({**summary, "sum_rates": solution.sum_rate.tolist()})
+        print_json({**summary, "sum_rates": solution.sum_rate.tolist()})
         return
     table = Table(show_header=False, title=source.description, title_justify="left")
     table.add_row(
@@ -182,7 +140,6 @@ def solve(
     out.print(table)
 
 
-@app.command()
 def compare(
     channels: Channels = "munich",
     frontend: Annotated[str, typer.Option("--frontends", "-f", help="Comma-separated.")] = (
@@ -209,7 +166,7 @@ def compare(
     intervals, and with the paired difference to the best at the same operating point.
     """
     if save is not None:
-        _check_writable(save, (".json",))
+        check_writable(save, (".json",))
     source = _source(channels, count, users, shape, subcarriers, seed)
     points = _points(source, snr, dbm)
     hardware = [frontends.build(name, source.array, rf_chains) for name in _names(frontend)]
@@ -223,7 +180,7 @@ def compare(
     pairs, left_out = studies.contestants(hardware, _names(solver), sample)
     results = []
     for number, pair in enumerate(pairs, 1):
-        with _progress(f"[{number}/{len(pairs)}] {pair.label}") as step:
+        with progress(f"[{number}/{len(pairs)}] {pair.label}") as step:
             results += studies.run(source.h, pair, points, problem_at, seed=seed, progress=step)[0]
     rows = studies.table(results)
     report = {
@@ -236,34 +193,11 @@ def compare(
     if save is not None:
         save.write_text(json.dumps(report, indent=1) + "\n")
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
     out.print(_table(rows, source))
     for line in left_out:
         err.print(f"left out: {line}", style="dim", highlight=False)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path(
-        "out/demo"
-    ),
-    drops: Annotated[int, typer.Option(help="Drops of four users, at most 64.")] = 64,
-    seed: Seed = 0,
-) -> None:
-    """Run the Munich demonstration and write its report: four front-ends over a real city."""
-    _check_writable(folder / "index.html")
-    from holobeam.demo import run_demo
-
-    with _stages() as stage:
-        page = run_demo(
-            folder,
-            seed=seed,
-            drops=drops,
-            progress=stage,
-            command=" ".join(["holobeam", *sys.argv[1:]]),
-        )
-    out.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 def _source(
@@ -307,23 +241,6 @@ def _points(source: sources.Source, snr: str | None, dbm: str | None) -> list[fl
     return points
 
 
-def _check_writable(path: Path, suffixes: tuple[str, ...] = ()) -> None:
-    """Raise before any work is done if ``path`` could not be written."""
-    if suffixes and path.suffix not in suffixes:
-        raise FileError("save", f"got suffix {path.suffix!r}", f"use {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise FileError("out", f"{path} is a folder", "name a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Trying is the only honest test: permissions don't tell of read-only or full disks.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise FileError(
-            "out", f"can't write {path}: {error.strerror}", "choose a writable folder"
-        ) from error
-
-
 def _table(rows: list[studies.Row], source: sources.Source) -> Table:
     unit = "dBm" if source.physical else "dB"
     table = Table(
@@ -353,35 +270,6 @@ def _table(rows: list[studies.Row], source: sources.Source) -> Table:
         )
         last = row.point
     return table
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Any]:
-    with _bars() as bars:
-        task = bars.add_task(label, total=None)
-        yield lambda done, most: bars.update(task, completed=done, total=most)
-
-
-@contextmanager
-def _stages() -> Iterator[Any]:
-    with _bars() as bars:
-        task = bars.add_task("", total=1.0)
-        yield lambda what, done: bars.update(task, description=what, completed=done)
-
-
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
 def _plain(value: Any) -> str:
