@@ -1,37 +1,19 @@
-"""Where the channels of a comparison come from: a city, a model, or a file."""
+"""Channels by name, for the command line: a city, a model, or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from jaxtyping import Complex
-from torch import Tensor
+from pydantic import TypeAdapter
 
-from holobeam.arrays import Array, ula, upa
-from holobeam.channels import (
-    LaplacianClusters,
-    Rayleigh,
-    SalehValenzuela,
-    SphericalWave,
-    draw_drops,
-    munich,
-    munich_drops,
-    munich_panel,
-    path_wise,
-    read_channels,
-    sparse_paths,
-    subcarrier_offsets,
-)
-from holobeam.errors import InputError, ShapeError, check_count, unknown_name
-from holobeam.frontends.frontend import Frontend
-from holobeam.problems.downlink import Downlink
-from holobeam.units import dbm_to_mw, noise_power_dbm
+from holobeam.channels import read_channels
+from holobeam.errors import InputError, check_count, unknown_name
+from holobeam.studies.channel_tables import Channels, ChannelTable
+from holobeam.studies.source import Source
 
-BANDWIDTH = 100e6
-NOISE_FIGURE_DB = 9.0
+__all__ = ["Request", "Source", "available", "load"]
 
 
 @dataclass(frozen=True)
@@ -64,126 +46,21 @@ class Request:
         check_count("seed", self.seed, 0)
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Channels with the array that they belong to.
-
-    Attributes
-    ----------
-    h
-        ``(B, F, K, N)``.
-    array
-        Elements, for front-ends that need their places.
-    physical
-        Whether channels carry a link budget (powers in dBm) or are normalised (SNR in dB).
-    description
-        One line.
-    """
-
-    h: Complex[Tensor, "batch subcarriers users antennas"]
-    array: Array
-    physical: bool
-    description: str
-
-    def problem(
-        self, h: Tensor, frontend: Frontend, point: Tensor, utility: str = "sum_rate"
-    ) -> Downlink:
-        """Problem at operating points in dBm (physical) or dB of transmit SNR."""
-        if self.physical:
-            power = dbm_to_mw(point)
-            return Downlink(h, frontend, noise_power=1.0, power=power, utility=utility)  # type: ignore[arg-type]
-        return Downlink(h, frontend, snr_db=point, utility=utility)  # type: ignore[arg-type]
-
-
-def _munich(request: Request) -> Source:
-    panel = munich_panel(request.shape or (16, 16))
-    paths = munich()
-    noise = noise_power_dbm(BANDWIDTH, NOISE_FIGURE_DB)
-    default = request.users == 4 and request.channels <= 64 and request.seed == 0
-    if default and request.shape in {None, (16, 16)}:
-        drops = munich_drops()[: request.channels]
-    else:
-        kept = paths.keep_users(panel, noise_dbm=noise)
-        drops = draw_drops(kept, request.channels, request.users, seed=request.seed)
-    offsets = None
-    if request.subcarriers > 1:
-        offsets = subcarrier_offsets(request.subcarriers, BANDWIDTH)
-    h = paths.channel(panel, drops, noise_dbm=noise, subcarriers=offsets)
-    return Source(
-        h,
-        panel.array,
-        True,
-        f"Munich, 28 GHz, ray-traced; {len(drops)} drops of {request.users} users, "
-        f"noise {noise:g} dBm",
-    )
-
-
-def _linear(request: Request, model: type[SalehValenzuela] | type[LaplacianClusters]) -> Source:
-    along, across = request.shape or ((32, 1) if model is SalehValenzuela else (64, 1))
-    if across != 1:
-        raise InputError("shape", f"got {along}x{across}", "this model is a linear array: N x 1")
-    drawn = model(antennas=along, users=request.users).sample(request.channels, seed=request.seed)
-    return _normalised(drawn, ula(along), model.__name__, request)
-
-
-def _saleh_valenzuela(request: Request) -> Source:
-    return _linear(request, SalehValenzuela)
-
-
-def _laplacian(request: Request) -> Source:
-    return _linear(request, LaplacianClusters)
-
-
-def _rayleigh(request: Request) -> Source:
-    shape = request.shape or (8, 8)
-    model = Rayleigh(antennas=shape[0] * shape[1], users=request.users)
-    h = model.sample(request.channels, seed=request.seed)
-    return _normalised(h, upa(shape), "Rayleigh", request)
-
-
-def _path_wise(request: Request) -> Source:
-    shape = request.shape or (8, 8)
-    h = path_wise(shape, request.users).sample(request.channels, seed=request.seed)
-    return _normalised(h, upa(shape, spacing=1 / 3), "path-wise (4 equal paths)", request)
-
-
-def _sparse(request: Request) -> Source:
-    shape = request.shape or (5, 5)
-    h = sparse_paths(shape, request.users).sample(request.channels, seed=request.seed)
-    return _normalised(h, upa(shape, spacing=0.25), "sparse paths (1 and 0.01)", request)
-
-
-def _spherical(request: Request) -> Source:
-    shape = request.shape or (16, 16)
-    array = upa(shape, wavelength=0.01, spacing=0.5)
-    h = SphericalWave(array=array, users=request.users).sample(request.channels, seed=request.seed)
-    return _normalised(h, array, "spherical waves, 30 GHz", request)
-
-
-def _normalised(h: Tensor, array: Array, name: str, request: Request) -> Source:
-    if request.subcarriers != 1:
-        raise InputError(
-            "subcarriers",
-            f"got {request.subcarriers} for {name}",
-            "this model is narrowband; use munich or a file",
-        )
-    return Source(h, array, False, f"{name}; {h.shape[0]} channels of {h.shape[2]} users")
-
-
-_MODELS: dict[str, tuple[Callable[[Request], Source], str]] = {
-    "munich": (_munich, "ray-traced Munich at 28 GHz, link budget included (powers in dBm)"),
-    "path-wise": (_path_wise, "planar array, four equal paths (mmse paper)"),
-    "sparse-paths": (_sparse, "planar array, two paths of gains 1 and 0.01 (mb-dnn paper)"),
-    "saleh-valenzuela": (_saleh_valenzuela, "linear array, ten paths (unfolded-pga paper)"),
-    "laplacian-clusters": (_laplacian, "linear array, 3 clusters of 30 rays (ggml paper)"),
-    "spherical-wave": (_spherical, "near field of a planar array at 30 GHz, 5 to 50 m"),
-    "rayleigh": (_rayleigh, "independent complex Gaussian entries"),
+_LINES = {
+    "munich": "ray-traced Munich at 28 GHz, link budget included (powers in dBm)",
+    "path-wise": "planar array, four equal paths (mmse paper)",
+    "sparse-paths": "planar array, two paths of gains 1 and 0.01 (mb-dnn paper)",
+    "saleh-valenzuela": "linear array, ten paths (unfolded-pga paper)",
+    "laplacian-clusters": "linear array, 3 clusters of 30 rays (ggml paper)",
+    "spherical-wave": "near field of a planar array at 30 GHz, 5 to 50 m",
+    "rayleigh": "independent complex Gaussian entries",
 }
+_LINEAR = ("saleh-valenzuela", "laplacian-clusters")
 
 
 def available() -> dict[str, str]:
     """Names of the built-in channel sources, each with one line."""
-    return {name: line for name, (_, line) in _MODELS.items()}
+    return dict(_LINES)
 
 
 def load(name: str, request: Request | None = None) -> Source:
@@ -205,18 +82,50 @@ def load(name: str, request: Request | None = None) -> Source:
         If a file can't be read.
     """
     request = request or Request()
-    if name in _MODELS:
-        return _MODELS[name][0](request)
+    if name not in _LINES:
+        return _file(name, request)
+    settings: dict[str, Any] = {"model": name, "users": request.users}
+    if request.shape is not None:
+        settings |= _size(name, request.shape)
+    if name == "munich":
+        bundled = request.users == 4 and request.channels <= 64 and request.seed == 0
+        usual = request.shape in {None, (16, 16)}
+        settings["drops"] = "bundled" if bundled and usual else "random"
+        settings["subcarriers"] = request.subcarriers
+    elif request.subcarriers != 1:
+        raise InputError(
+            "subcarriers",
+            f"got {request.subcarriers} for {name}",
+            "this model is narrowband; use munich or a file",
+        )
+    return table(settings).source(request.channels, request.seed)
+
+
+def table(settings: dict[str, Any]) -> ChannelTable:
+    """Make the channel table that a dictionary describes."""
+    made: ChannelTable = TypeAdapter(Channels).validate_python(settings)
+    return made
+
+
+def _size(name: str, shape: tuple[int, int]) -> dict[str, Any]:
+    if name not in _LINEAR:
+        return {"shape": shape}
+    if shape[1] != 1:
+        raise InputError(
+            "shape", f"got {shape[0]}x{shape[1]}", "this model is a linear array: N x 1"
+        )
+    return {"antennas": shape[0]}
+
+
+def _file(name: str, request: Request) -> Source:
     path = Path(name)
     if not path.suffix and not path.exists():
-        raise unknown_name("channels", name, _MODELS)
-    h = read_channels(path)[: request.channels]
-    antennas = h.shape[3]
-    shape = request.shape or (antennas, 1)
-    if shape[0] * shape[1] != antennas:
-        raise ShapeError(
-            "shape",
-            f"{shape[0]}x{shape[1]} against {antennas} antennas in {path}",
-            "its product must be the number of antennas",
-        )
-    return Source(h.to(torch.complex128), upa(shape), False, f"{path.name}; {h.shape[0]} channels")
+        raise unknown_name("channels", name, _LINES)
+    h = read_channels(path)
+    settings = {
+        "model": "file",
+        "path": name,
+        "users": int(h.shape[2]),
+        "shape": request.shape,
+    }
+    return table(settings).source(min(request.channels, int(h.shape[0])), request.seed)

@@ -1,0 +1,239 @@
+"""Channels as study files describe them: each class is a table that draws what it describes.
+
+Channel i of a table depends on the seed and on i alone, whatever the shard that it is drawn in.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from holobeam import channels as models
+from holobeam.arrays import ula, upa
+from holobeam.channels import munich, munich_drops, munich_panel, subcarrier_offsets
+from holobeam.channels.bundled import MUNICH_FREQUENCY
+from holobeam.errors import InputError, ShapeError
+from holobeam.studies.source import Source
+from holobeam.units import noise_power_dbm
+
+Shape = tuple[PositiveInt, PositiveInt]
+Span = tuple[float, float]
+
+
+class Table(BaseModel):
+    """A table of a study file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChannelTable(Table):
+    """What every channel table has in common."""
+
+    users: PositiveInt = 4
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels ``start .. start + count - 1`` of the seed."""
+        raise NotImplementedError
+
+
+class PathWise(ChannelTable):
+    """Equal plane waves on a planar array (mmse paper)."""
+
+    model: Literal["path-wise"]
+    shape: Shape = (8, 8)
+    spacing: PositiveFloat = 1 / 3
+    paths: PositiveInt = 4
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = models.PlanarPaths(self.shape, self.users, self.spacing, (1.0,) * self.paths)
+        array = upa(self.shape, spacing=self.spacing)
+        name = f"path-wise ({self.paths} equal paths)"
+        return Source.drawn(model.sample(count, seed, start=start), array, name)
+
+
+class SparsePaths(ChannelTable):
+    """One strong plane wave and weaker ones (mb-dnn paper)."""
+
+    model: Literal["sparse-paths"]
+    users: PositiveInt = 3
+    shape: Shape = (5, 5)
+    spacing: PositiveFloat = 0.25
+    path_variances: tuple[float, ...] = (1.0, 0.01)
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = models.PlanarPaths(self.shape, self.users, self.spacing, self.path_variances)
+        array = upa(self.shape, spacing=self.spacing)
+        name = f"sparse paths ({' and '.join(f'{v:g}' for v in self.path_variances)})"
+        return Source.drawn(model.sample(count, seed, start=start), array, name)
+
+
+class SalehValenzuela(ChannelTable):
+    """Paths from all around on a linear array (unfolded-pga paper)."""
+
+    model: Literal["saleh-valenzuela"]
+    antennas: PositiveInt = 32
+    paths: PositiveInt = 10
+    normalization: Literal["unit", "paper"] = "unit"
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = models.SalehValenzuela(self.antennas, self.users, self.paths, self.normalization)
+        drawn = model.sample(count, seed, start=start)
+        return Source.drawn(drawn, ula(self.antennas), "SalehValenzuela")
+
+
+class LaplacianClusters(ChannelTable):
+    """Clusters of rays on a linear array (ggml paper)."""
+
+    model: Literal["laplacian-clusters"]
+    antennas: PositiveInt = 64
+    clusters: PositiveInt = 3
+    rays: PositiveInt = 30
+    spread_deg: float = 10.0
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = models.LaplacianClusters(
+            self.antennas, self.users, self.clusters, self.rays, self.spread_deg
+        )
+        drawn = model.sample(count, seed, start=start)
+        return Source.drawn(drawn, ula(self.antennas), "LaplacianClusters")
+
+
+class Rayleigh(ChannelTable):
+    """Independent Gaussian entries."""
+
+    model: Literal["rayleigh"]
+    shape: Shape = (8, 8)
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = models.Rayleigh(self.shape[0] * self.shape[1], self.users)
+        return Source.drawn(model.sample(count, seed, start=start), upa(self.shape), "Rayleigh")
+
+
+class SphericalWaves(ChannelTable):
+    """Users in the near field of a planar array at 30 GHz."""
+
+    model: Literal["spherical-wave"]
+    shape: Shape = (16, 16)
+    spacing: PositiveFloat = 0.5
+    distance: Span = (5.0, 50.0)
+    fraunhofer_distances: PositiveFloat | None = None
+    azimuth_deg: Span = (-60.0, 60.0)
+    elevation_deg: Span = (-30.0, 30.0)
+    scatterers: Annotated[int, Field(ge=0)] = 0
+    scatterer_gain_db: float = -10.0
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels; ``fraunhofer_distances`` puts every user at that multiple."""
+        array = upa(self.shape, wavelength=0.01, spacing=self.spacing)
+        distance = self.distance
+        if self.fraunhofer_distances is not None:
+            distance = (self.fraunhofer_distances * array.fraunhofer_distance,) * 2
+        model = models.SphericalWave(
+            array=array,
+            users=self.users,
+            distance=distance,
+            azimuth_deg=self.azimuth_deg,
+            elevation_deg=self.elevation_deg,
+            scatterers=self.scatterers,
+            scatterer_gain_db=self.scatterer_gain_db,
+        )
+        drawn = model.sample(count, seed, start=start)
+        return Source.drawn(drawn, array, "spherical waves, 30 GHz")
+
+
+class Munich(ChannelTable):
+    """Ray-traced Munich at 28 GHz, link budget included."""
+
+    model: Literal["munich"]
+    shape: Shape = (16, 16)
+    spacing: PositiveFloat = 0.25
+    subcarriers: PositiveInt = 1
+    bandwidth: PositiveFloat = 100e6
+    noise_figure_db: float = 9.0
+    drops: Literal["bundled", "random"] = "random"
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Trace channels of drops ``start .. start + count - 1``."""
+        panel = munich_panel(self.shape, self.spacing)
+        noise = noise_power_dbm(self.bandwidth, self.noise_figure_db)
+        offsets = subcarrier_offsets(self.subcarriers, self.bandwidth)
+        drops = self._drops(start + count, seed)[start:]
+        h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets)
+        text = (
+            f"Munich, 28 GHz, ray-traced; {count} drops of {self.users} users, noise {noise:g} dBm"
+        )
+        relative = 1.0 + offsets / MUNICH_FREQUENCY
+        return Source(h, panel.array, True, text, relative)
+
+    def _drops(self, stop: int, seed: int) -> Int[Tensor, "drops users"]:
+        if self.drops == "random":
+            # The users that the standard panel serves, so that every panel meets the same drops.
+            return models.draw_drops(_served_users(), stop, self.users, seed=seed)
+        drops = munich_drops()
+        if self.users != drops.shape[1] or stop > len(drops):
+            raise InputError(
+                "channels.drops",
+                f"there are {len(drops)} bundled drops of {drops.shape[1]} users, not {stop} of "
+                f"{self.users}",
+                'use drops = "random"',
+            )
+        return drops[:stop]
+
+
+class ChannelFile(ChannelTable):
+    """Channels from a file: rows h_k^H."""
+
+    model: Literal["file"]
+    path: str
+    variable: str | None = None
+    shape: Shape | None = None
+    spacing: PositiveFloat = 0.5
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Take channels ``start .. start + count - 1`` of the file; ``users`` of each."""
+        h = models.read_channels(Path(self.path), self.variable)
+        if h.shape[0] < start + count or h.shape[2] < self.users:
+            raise ShapeError(
+                "channels.path",
+                f"{self.path} holds {h.shape[0]} channels of {h.shape[2]} users",
+                f"need {start + count} of {self.users}",
+            )
+        h = h[start : start + count, :, : self.users].to(torch.complex128)
+        shape = self.shape or (int(h.shape[3]), 1)
+        if shape[0] * shape[1] != h.shape[3]:
+            raise ShapeError(
+                "shape",
+                f"{shape[0]}x{shape[1]} against {h.shape[3]} antennas in {self.path}",
+                "its product must be the number of antennas",
+            )
+        return Source.drawn(h, upa(shape, spacing=self.spacing), Path(self.path).name)
+
+
+Channels = Annotated[
+    PathWise
+    | SparsePaths
+    | SalehValenzuela
+    | LaplacianClusters
+    | Rayleigh
+    | SphericalWaves
+    | Munich
+    | ChannelFile,
+    Field(discriminator="model"),
+]
+
+
+@cache
+def _served_users() -> Int[Tensor, " kept"]:
+    noise = noise_power_dbm(100e6, 9.0)
+    return munich().keep_users(munich_panel(), noise_dbm=noise)

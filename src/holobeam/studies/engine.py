@@ -1,0 +1,268 @@
+"""Running studies: what is finished is kept, what is missing is done, times are measured last."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holobeam import __version__
+from holobeam.errors import InputError, check_count
+from holobeam.studies.local import Job, Outcome, Report, run_here, run_local
+from holobeam.studies.plan import Plan
+from holobeam.studies.store import FullDiskError, Store
+
+BUSY_WAIT = 0.5
+"""Seconds between looks at units that another process is at."""
+
+Runner = Callable[[Sequence[Job], Report], None]
+"""Does jobs somewhere and reports each outcome."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: units and channel results finished, and those that there are in all."""
+
+    units: int
+    all_units: int
+    channels: int
+    all_channels: int
+    seconds: float
+    stage: str = "rates"
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes
+    ----------
+    reused, done
+        Units found finished, and units finished now.
+    failed
+        One line for each unit that could not be done.
+    unsupported
+        One line for each contestant that can't serve a point.
+    seconds
+        Wall-clock time.
+    """
+
+    reused: int = 0
+    done: int = 0
+    failed: list[str] = field(default_factory=list)
+    unsupported: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A plan and the folder that its results go into."""
+
+    plan: Plan
+    folder: Path
+
+
+def local_runner(workers: int | None = None, device: str = "cpu") -> Runner:
+    """Runner on processes of this machine.
+
+    Parameters
+    ----------
+    workers
+        Processes; as many as there are cores by default, 0 runs everything in this process.
+    device
+        Where tensors live, ``cpu`` or ``cuda``.
+    """
+    count = (os.cpu_count() or 1) if workers is None else check_count("workers", workers, 0)
+    if count == 0:
+        return lambda jobs, report: run_here(jobs, report, device)
+    return lambda jobs, report: run_local(jobs, report, count, device)
+
+
+def run_studies(
+    errands: Sequence[Errand],
+    runner: Runner,
+    *,
+    part: tuple[int, int] = (0, 1),
+    timings: bool = True,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Finish what is not finished of some studies.
+
+    Parameters
+    ----------
+    errands
+        Plans with their folders.
+    runner
+        Where units are done.
+    part
+        ``(i, n)``: only every n-th unit from the i-th on, for batch queues.
+    timings
+        Whether solve times are measured afterwards, one at a time in a process of their own.
+    device
+        Where the timed solves run.
+    progress
+        Called after each unit.
+
+    Raises
+    ------
+    FullDiskError
+        If the disk is full. What is finished is safe.
+    """
+    begin = time.perf_counter()
+    summary = Summary()
+    _check_part(part)
+    _open(errands)
+    jobs = _missing(errands, part, summary)
+    _finish(jobs, runner, summary, _Meter("rates", len(jobs), jobs, progress))
+    if timings:
+        _measure(errands, summary, device, progress)
+    summary.seconds = time.perf_counter() - begin
+    return summary
+
+
+def _check_part(part: tuple[int, int]) -> None:
+    index, of = part
+    if not 0 <= index < of:
+        raise InputError("shard", f"got {index}/{of}", "write i/n with 0 <= i < n")
+
+
+def _open(errands: Sequence[Errand]) -> None:
+    for errand in errands:
+        store = Store(errand.folder)
+        store.prepare()
+        plan = errand.plan
+        store.write_manifest(
+            {
+                "study": plan.study.model_dump(mode="json", exclude_unset=True),
+                "quick": plan.quick,
+                "left_out": list(plan.left_out),
+                "skipped": plan.skipped,
+                "holobeam": __version__,
+            }
+        )
+
+
+def _missing(errands: Sequence[Errand], part: tuple[int, int], summary: Summary) -> list[Job]:
+    jobs: list[Job] = []
+    for errand in errands:
+        finished = Store(errand.folder).finished()
+        mine = errand.plan.units[part[0] :: part[1]]
+        left = [unit for unit in mine if unit.key not in finished]
+        summary.reused += len(mine) - len(left)
+        jobs += [Job(unit, str(errand.folder)) for unit in left]
+    return jobs
+
+
+class _Meter:
+    """Counts outcomes and tells them on."""
+
+    def __init__(
+        self,
+        stage: str,
+        units: int,
+        jobs: Sequence[Job],
+        tell: Callable[[Progress], None] | None,
+    ) -> None:
+        self._stage, self._all, self._tell = stage, units, tell
+        self._all_channels = sum(channels_of(job) for job in jobs)
+        self._units = self._channels = 0
+        self._begin = time.perf_counter()
+        self._say()
+
+    def count(self, outcome: Outcome) -> None:
+        """Count one finished job."""
+        self._units += 1
+        self._channels += channels_of(outcome.job)
+        self._say()
+
+    def _say(self) -> None:
+        if self._tell is not None:
+            spent = time.perf_counter() - self._begin
+            self._tell(
+                Progress(
+                    self._units,
+                    self._all,
+                    self._channels,
+                    self._all_channels,
+                    spent,
+                    self._stage,
+                )
+            )
+
+
+def channels_of(job: Job) -> int:
+    """Channels that a job solves."""
+    unit: Any = job.unit
+    return int(unit.stop - unit.start) if hasattr(unit, "stop") else int(unit.batch * unit.repeats)
+
+
+def _finish(jobs: list[Job], runner: Runner, summary: Summary, meter: _Meter) -> None:
+    """Run jobs; those that another process is at are looked at again until they are there."""
+    left = jobs
+    while left:
+        busy: list[Job] = []
+        full: list[Outcome] = []
+
+        def report(outcome: Outcome, busy: list[Job] = busy, full: list[Outcome] = full) -> None:
+            if outcome.kind == "busy":
+                busy.append(outcome.job)
+                return
+            if outcome.kind == "full":
+                full.append(outcome)
+                return
+            _book(outcome, summary)
+            meter.count(outcome)
+
+        runner(left, report)
+        if full:
+            raise FullDiskError("results", full[0].message, "make room and run it again")
+        if busy:
+            time.sleep(BUSY_WAIT)
+        left = busy
+
+
+def _book(outcome: Outcome, summary: Summary) -> None:
+    case = outcome.job.unit.case
+    study = "/".join(Path(outcome.job.folder).parts[-2:])
+    if outcome.kind == "failed":
+        summary.failed.append(f"{study}: {case.solver}: {outcome.message}")
+        return
+    summary.done += 1
+    line = f"{study}: {outcome.message}"
+    if outcome.message and line not in summary.unsupported:
+        summary.unsupported.append(line)
+
+
+def _measure(
+    errands: Sequence[Errand],
+    summary: Summary,
+    device: str,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Time what is to be timed: one solve at a time, nothing else of ours on this machine."""
+    jobs = []
+    for errand in errands:
+        known = Store(errand.folder).finished_timings()
+        units = {unit.key: unit for _, _, unit in errand.plan.timings if unit.key not in known}
+        jobs += [Job(unit, str(errand.folder)) for unit in units.values()]
+    if not jobs:
+        return
+    with _alone():
+        meter = _Meter("times", len(jobs), jobs, progress)
+        _finish(jobs, lambda left, report: run_local(left, report, 1, device), summary, meter)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other run on this machine measures times."""
+    path = Path(tempfile.gettempdir()) / f"holobeam-timing-{os.getuid()}.lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

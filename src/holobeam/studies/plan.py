@@ -1,0 +1,374 @@
+"""From a study to units of work: points, cases, shards of channels, and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from holobeam.errors import InputError, unknown_name
+from holobeam.solvers import registry
+from holobeam.studies.channel_tables import Channels, ChannelTable
+from holobeam.studies.reading import split_path
+from holobeam.studies.scenario import FrontendChoice, FrontendTable, Operation
+from holobeam.studies.spec import SolverTable, Study
+
+FORMAT = 1
+"""Part of every key: raised when units of an older version may not be reused."""
+
+NOMINAL = ""
+"""Setting of the points at which nothing is varied."""
+
+_CHANNELS: TypeAdapter[ChannelTable] = TypeAdapter(Channels)
+_FRONTEND: TypeAdapter[FrontendTable] = TypeAdapter(FrontendChoice)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that the numbers of one contestant at one point depend on.
+
+    Attributes
+    ----------
+    channels, frontend, problem
+        What is drawn, on what hardware, at which operating point.
+    solver, options, starts, history
+        How it is solved, and whether the utility is kept after each iteration.
+    seed
+        Of channels and of random starts.
+    """
+
+    channels: ChannelTable
+    frontend: FrontendTable
+    problem: Operation
+    solver: str
+    options: tuple[tuple[str, Any], ...]
+    starts: int
+    history: bool
+    seed: int
+
+    @cached_property
+    def identity(self) -> str:
+        """Canonical text of the case."""
+        parts = {
+            "format": FORMAT,
+            "channels": self.channels.model_dump(mode="json"),
+            "frontend": self.frontend.model_dump(mode="json"),
+            "problem": self.problem.model_dump(mode="json"),
+            "solver": self.solver,
+            "options": dict(self.options),
+            "starts": self.starts,
+            "history": self.history,
+            "seed": self.seed,
+        }
+        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A shard of the channels of a case: what one worker solves as one batch."""
+
+    case: Case
+    start: int
+    stop: int
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the unit's file: a hash of all that its numbers depend on."""
+        return digest(f"{self.case.identity}:{self.start}:{self.stop}")
+
+
+@dataclass(frozen=True)
+class TimingUnit:
+    """Solve times of a case at one batch size."""
+
+    case: Case
+    batch: int
+    repeats: int
+
+    @cached_property
+    def key(self) -> str:
+        """Name of its file."""
+        return digest(f"timing:{self.case.identity}:{self.batch}:{self.repeats}")
+
+
+def digest(text: str) -> str:
+    """Twenty hexadecimal digits of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where in the sweep: the value on each axis, and the setting that is varied, if any."""
+
+    coordinates: tuple[tuple[str, Any], ...] = ()
+    setting: str = NOMINAL
+
+    def at(self, axis: str) -> Any:
+        """Value on an axis."""
+        for name, value in self.coordinates:
+            if axis in axis_paths(name) or axis == name:
+                return value
+        raise unknown_name("axis", axis, [name for name, _ in self.coordinates])
+
+    def matches(self, where: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether the point lies in a part of the sweep."""
+        return all(same_in(self.at(axis), values) for axis, values in where.items())
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        parts = [f"{axis.split('.')[-1]}={show(value)}" for axis, value in self.coordinates]
+        return ", ".join([*parts, *([self.setting] if self.setting else [])]) or "the point"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contestant at one point."""
+
+    point: Point
+    label: str
+    case: Case
+    count: int
+    shard: int
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Shards of its channels."""
+        edges = range(0, self.count, self.shard)
+        return tuple(Unit(self.case, a, min(a + self.shard, self.count)) for a in edges)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as work to do.
+
+    Attributes
+    ----------
+    study
+        As read, quick values put in where ``quick``.
+    entries
+        Contestants at points, in order.
+    timings
+        What is timed afterwards, with the point and the label of each.
+    left_out
+        One line for each contestant that is not there (yet).
+    skipped
+        Why nothing is run at all, or an empty text.
+    """
+
+    study: Study
+    quick: bool
+    entries: tuple[Entry, ...] = ()
+    timings: tuple[tuple[Point, str, TimingUnit], ...] = ()
+    left_out: tuple[str, ...] = ()
+    skipped: str = ""
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Units of all entries, each once."""
+        found = {unit.key: unit for entry in self.entries for unit in entry.units}
+        return tuple(found.values())
+
+    @property
+    def channels(self) -> int:
+        """Channel-solver results in all."""
+        return sum(unit.stop - unit.start for unit in self.units)
+
+
+def make_plan(study: Study, quick: bool = False) -> Plan:
+    """Lay out the work of a study.
+
+    Parameters
+    ----------
+    study
+        What to do.
+    quick
+        Few channels and a thin sweep, for a look in minutes.
+
+    Raises
+    ------
+    InputError
+        If an axis leads nowhere or a value can't be put there; unknown solvers are answered with
+        their nearest neighbours.
+    """
+    study = quickened(study) if quick else study
+    known = {entry.name for entry in registry.available()}
+    missing = [name for name in study.needs if _base(name) not in known]
+    if missing:
+        skipped = f"{study.name} waits for {', '.join(missing)}"
+        return Plan(study, quick, skipped=skipped)
+    present, left_out = _present(study, known)
+    if not present:
+        return Plan(study, quick, left_out=tuple(left_out), skipped=f"{study.name}: nobody is left")
+    points = list(_points(study))
+    entries = tuple(
+        Entry(point, table.label, _case(study, table, point), study.count, study.shard)
+        for point in points
+        for table in present
+    )
+    return Plan(study, quick, entries, tuple(_timings(study, entries, quick)), tuple(left_out))
+
+
+def quickened(study: Study) -> Study:
+    """Study with its quick values in place."""
+    quick = study.quick
+    solvers = [
+        table.model_copy(update={"options": {**table.options, **quick.options[table.label]}})
+        if table.label in quick.options
+        else table
+        for table in study.solvers
+    ]
+    for axis in quick.sweep:
+        if axis not in study.sweep:
+            raise unknown_name("quick.sweep", axis, study.sweep)
+    changes = {
+        "count": min(study.count, quick.channels),
+        "sweep": {**study.sweep, **quick.sweep},
+        "variations": quick.variations,
+        "solvers": solvers,
+    }
+    return study.model_copy(update=changes)
+
+
+def _present(study: Study, known: set[str]) -> tuple[list[SolverTable], list[str]]:
+    present, left_out = [], []
+    for table in study.solvers:
+        if _base(table.name) in known:
+            present.append(table)
+        elif table.awaited:
+            left_out.append(f"{study.name}: {table.label} waits for the solver {table.name}")
+        else:
+            raise unknown_name(f"{study.name}: solver", table.name, known)
+    return present, left_out
+
+
+def _base(name: str) -> str:
+    """Name of a solver without the suffix that re-optimises its digital part."""
+    return name.removesuffix("+w")
+
+
+def _points(study: Study) -> Iterator[Point]:
+    axes = [[(axis, value) for value in values] for axis, values in study.sweep.items()]
+    nominal = [Point(tuple(combination)) for combination in itertools.product(*axes)]
+    yield from nominal
+    for path, values in study.variations.items():
+        for value in values:
+            setting = f"{path}={show(value)}"
+            for point in nominal:
+                yield Point((*point.coordinates, (path, value)), setting)
+
+
+def axis_paths(axis: str) -> list[str]:
+    """Paths that an axis assigns its value to."""
+    return [part.strip() for part in axis.split("&")]
+
+
+def show(value: Any) -> str:
+    """Short text of a value of an axis."""
+    if isinstance(value, Mapping):
+        return str(value.get("label", ", ".join(show(v) for v in value.values())))
+    if isinstance(value, (list, tuple)):
+        return "x".join(show(v) for v in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def same_in(value: Any, values: Sequence[Any]) -> bool:
+    """Whether a value is among some, lists and tuples being alike."""
+    return any(show(value) == show(other) for other in values)
+
+
+def number(value: Any) -> float | None:
+    """Place of a value on a numeric axis (shapes: their product; tables: ``x``), or None."""
+    if isinstance(value, Mapping):
+        return number(value["x"]) if "x" in value else None
+    if isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value):
+        total = 1.0
+        for part in value:
+            total *= float(part)
+        return total
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return None
+
+
+def _case(study: Study, table: SolverTable, point: Point) -> Case:
+    """Put the values of a point where its axes say."""
+    frontend_name = table.frontend or next(iter(study.frontends))
+    tree: dict[str, Any] = {
+        "channels": study.channels.model_dump(exclude_unset=True),
+        "problem": study.problem.model_dump(exclude_unset=True),
+        "frontends": {
+            name: made.model_dump(exclude_unset=True) for name, made in study.frontends.items()
+        },
+        "solvers": {
+            made.label: {"options": dict(made.options), "starts": made.starts}
+            for made in study.solvers
+        },
+    }
+    for axis, value in point.coordinates:
+        if isinstance(value, Mapping):
+            for path, inner in value.items():
+                if path not in {"label", "x"}:
+                    _assign(tree, path, inner, axis)
+        else:
+            for path in axis_paths(axis):
+                _assign(tree, path, value, axis)
+    try:
+        channels = _CHANNELS.validate_python(tree["channels"])
+        frontend = _FRONTEND.validate_python(tree["frontends"][frontend_name])
+        problem = Operation.model_validate(tree["problem"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"])
+        raise InputError(
+            f"{study.name}: {where}", f"{first['msg'].lower()} at {point.label}", "mend the axis"
+        ) from None
+    solver = tree["solvers"][table.label]
+    options = tuple(sorted(solver["options"].items()))
+    return Case(
+        channels,
+        frontend,
+        problem,
+        table.name,
+        options,
+        int(solver["starts"]),
+        table.history,
+        study.seed,
+    )
+
+
+def _assign(tree: dict[str, Any], path: str, value: Any, axis: str) -> None:
+    *parents, last = split_path(path)
+    place: Any = tree
+    for part in parents:
+        if not isinstance(place, dict) or part not in place:
+            known = place if isinstance(place, dict) else ()
+            raise unknown_name(f"axis {axis!r}", part, known)
+        place = place[part]
+    if not parents or not isinstance(place, dict):
+        raise InputError(f"axis {axis!r}", "leads nowhere", "write it as problem.snr_db")
+    place[last] = value
+
+
+def _timings(
+    study: Study, entries: Sequence[Entry], quick: bool
+) -> Iterator[tuple[Point, str, TimingUnit]]:
+    timing = study.timing
+    if timing is None:
+        return
+    repeats = timing.quick_repeats if quick else timing.repeats
+    for entry in entries:
+        wanted = not timing.solvers or entry.label in timing.solvers
+        if entry.point.setting != NOMINAL or not wanted or not entry.point.matches(timing.where):
+            continue
+        case = replace(entry.case, history=False)
+        for batch in timing.batches:
+            yield entry.point, entry.label, TimingUnit(case, batch, repeats)

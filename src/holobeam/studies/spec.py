@@ -1,0 +1,269 @@
+"""What a study file says: channels, hardware, sweep, solvers, figures, expectations and a claim."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from holobeam.studies.channel_tables import Channels, Table
+from holobeam.studies.scenario import FrontendChoice, Operation
+
+Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
+"""A value of an axis: assigned to the axis's path, or a table of paths and values."""
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Role = Literal["subject", "baseline", "bound", "reference"]
+Quantity = Literal[
+    "sum_rate",
+    "rate_per_user",
+    "worst_user",
+    "outage_user",
+    "milliseconds",
+    "iterations",
+    "dc_watts",
+    "history",
+]
+
+
+class SolverTable(Table):
+    """One contestant: a solver on a front-end.
+
+    Attributes
+    ----------
+    label
+        What figures and expectations call it; the name by default.
+    role
+        ``subject`` of the claim, ``baseline`` of the paper, ``bound``, or our own ``reference``.
+    awaited
+        Whether the solver is yet to come: it is left out, loudly, until it is registered.
+    history
+        Whether the utility after each iteration is kept.
+    """
+
+    name: str
+    label: str = ""
+    frontend: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    starts: PositiveInt = 1
+    role: Role = "reference"
+    awaited: bool = False
+    history: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("label"):
+            data = {**data, "label": data.get("name", "")}
+        return data
+
+
+class QuickTable(Table):
+    """What replaces what in a quick run: fewer channels, a thinner sweep."""
+
+    channels: PositiveInt = 16
+    sweep: dict[str, list[Value]] = Field(default_factory=dict)
+    variations: dict[str, list[Value]] = Field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class TimingTable(Table):
+    """How solve times are measured, in a pass of their own."""
+
+    batches: list[PositiveInt] = Field(default_factory=lambda: [1, 64])
+    repeats: PositiveInt = 5
+    quick_repeats: PositiveInt = 3
+    solvers: list[str] = Field(default_factory=list)
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class FigureTable(Table):
+    """One figure of the report.
+
+    Attributes
+    ----------
+    x
+        Path of the axis, or ``iteration``, ``milliseconds`` (batch of ``batch``), ``user_rate``
+        (distribution).
+    panels
+        Path whose values get axes of their own.
+    relative_to
+        Label that every curve is divided by.
+    setting
+        Value of a variation to draw instead of the nominal points.
+    """
+
+    title: str
+    x: str
+    y: Quantity = "sum_rate"
+    panels: str = ""
+    solvers: list[str] = Field(default_factory=list)
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+    relative_to: str = ""
+    batch: PositiveInt = 1
+    log_x: bool = False
+    log_y: bool = False
+    caption: str = ""
+
+
+class Order(Table):
+    """``above`` has the higher rate than ``below``: paired, point by point.
+
+    Attributes
+    ----------
+    margin
+        Mean difference that must be exceeded, bits/s/Hz (may be negative: "not below by more").
+    ratio
+        Ratio of means that must be exceeded instead.
+    """
+
+    kind: Literal["order"]
+    above: str
+    below: str
+    margin: float = 0.0
+    ratio: PositiveFloat | None = None
+    quantity: Literal["sum_rate", "worst_user"] = "sum_rate"
+    pooled: bool = False
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class Monotone(Table):
+    """The mean rate rises (or falls) along an axis, from each value to the next."""
+
+    kind: Literal["monotone"]
+    solvers: list[str] = Field(default_factory=list)
+    along: str
+    direction: Literal["up", "down"] = "up"
+    margin: float = 0.0
+    ends: bool = False
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class Steady(Table):
+    """The utility never falls from one iteration to the next (needs ``history``)."""
+
+    kind: Literal["steady"]
+    solvers: list[str]
+    within: float = 1e-9
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class Converges(Table):
+    """A share of the final gain is reached within some iterations (needs ``history``)."""
+
+    kind: Literal["converges"]
+    solver: str
+    iterations: PositiveInt
+    share: PositiveFloat = 0.95
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class Exponent(Table):
+    """Time grows as a power of an axis, with an exponent in a range (needs timings)."""
+
+    kind: Literal["exponent"]
+    solver: str
+    along: str
+    low: float
+    high: float
+    batch: PositiveInt = 1
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+class Faster(Table):
+    """One solver takes less time than another by a factor (needs timings)."""
+
+    kind: Literal["faster"]
+    solver: str
+    than: str
+    factor: PositiveFloat = 1.0
+    batch: PositiveInt = 1
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
+Relation = Annotated[
+    Order | Monotone | Steady | Converges | Exponent | Faster, Field(discriminator="kind")
+]
+
+
+class ClaimTable(Table):
+    """What the paper says, and which relations would bear it out.
+
+    Attributes
+    ----------
+    text
+        The claim.
+    relations
+        Hold in every setting: the claim holds.
+    open
+        Settings that the paper leaves open; each must be varied over three values or more.
+    converged
+        Labels that stand for the baselines at their converged best.
+    paper_scale
+        Whether a full run has the sizes, budgets and baselines of the paper.
+    notes
+        What a reader must know of our reading.
+    """
+
+    text: str
+    relations: list[Relation] = Field(default_factory=list)
+    open: list[str] = Field(default_factory=list)
+    converged: list[str] = Field(default_factory=list)
+    paper_scale: bool = False
+    notes: str = ""
+
+
+class Study(Table):
+    """A whole study file.
+
+    Attributes
+    ----------
+    paper, figure
+        Where it belongs: the page and the block of the report.
+    count
+        Channels of a full run.
+    shard
+        Channels that one unit of work solves as a batch.
+    sweep
+        Axes: path (several joined by ``&`` get the same value) or a name whose values are tables.
+    variations
+        Settings varied one at a time about the nominal ones, over the same sweep.
+    needs
+        Solvers without which the study is skipped, loudly.
+    """
+
+    title: str
+    paper: Slug
+    figure: Slug
+    text: str = ""
+    count: PositiveInt = 100
+    shard: PositiveInt = 64
+    seed: Annotated[int, Field(ge=0)] = 0
+    channels: Channels
+    problem: Operation = Field(default_factory=Operation)
+    frontends: dict[str, FrontendChoice]
+    solvers: list[SolverTable]
+    sweep: dict[str, list[Value]] = Field(default_factory=dict)
+    variations: dict[str, list[Value]] = Field(default_factory=dict)
+    needs: list[str] = Field(default_factory=list)
+    quick: QuickTable = Field(default_factory=QuickTable)
+    timing: TimingTable | None = None
+    figures: list[FigureTable] = Field(default_factory=list)
+    expect: list[Relation] = Field(default_factory=list)
+    claim: ClaimTable | None = None
+
+    @field_validator("solvers", "frontends")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError("at least one is needed")
+        return value
+
+    @property
+    def name(self) -> str:
+        """Paper and figure, as results are filed under."""
+        return f"{self.paper}/{self.figure}"
+
+    def solver(self, label: str) -> SolverTable:
+        """Contestant with a label."""
+        return next(s for s in self.solvers if s.label == label)
