@@ -212,7 +212,7 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
         for point in points
         for table in present
     )
-    return Plan(study, quick, entries, tuple(_timings(study, entries, quick)), tuple(left_out))
+    return Plan(study, quick, entries, tuple(_timings(study, entries)), tuple(left_out))
 
 
 def quickened(study: Study) -> Study:
@@ -227,12 +227,15 @@ def quickened(study: Study) -> Study:
     for axis in quick.sweep:
         if axis not in study.sweep:
             raise unknown_name("quick.sweep", axis, study.sweep)
-    changes = {
+    changes: dict[str, Any] = {
         "count": min(study.count, quick.channels),
         "sweep": {**study.sweep, **quick.sweep},
         "variations": quick.variations,
         "solvers": solvers,
     }
+    if study.timing is not None:
+        changed = {"repeats": study.timing.quick_repeats}
+        changes["timing"] = study.timing.model_copy(update=changed)
     return study.model_copy(update=changes)
 
 
@@ -358,17 +361,14 @@ def _assign(tree: dict[str, Any], path: str, value: Any, axis: str) -> None:
     place[last] = value
 
 
-def _timings(
-    study: Study, entries: Sequence[Entry], quick: bool
-) -> Iterator[tuple[Point, str, TimingUnit]]:
+def _timings(study: Study, entries: Sequence[Entry]) -> Iterator[tuple[Point, str, TimingUnit]]:
     timing = study.timing
     if timing is None:
         return
-    repeats = timing.quick_repeats if quick else timing.repeats
     for entry in entries:
         wanted = not timing.solvers or entry.label in timing.solvers
         if entry.point.setting != NOMINAL or not wanted or not entry.point.matches(timing.where):
             continue
         case = replace(entry.case, history=False)
         for batch in timing.batches:
-            yield entry.point, entry.label, TimingUnit(case, batch, repeats)
+            yield entry.point, entry.label, TimingUnit(case, batch, timing.repeats)
