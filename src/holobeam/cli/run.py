@@ -23,7 +23,7 @@ from rich.table import Table
 from holobeam.cli.terminal import AsJson, check_writable, err, out, print_json
 from holobeam.errors import InputError, check_choice
 from holobeam.studies import engine
-from holobeam.studies.plan import make_plan
+from holobeam.studies.plan import Plan, make_plan
 from holobeam.studies.reading import find_studies, read_study
 
 DEFAULT_OUT = Path("results")
