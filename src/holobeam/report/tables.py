@@ -31,6 +31,13 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Markup:
+    """A cell of HTML, made by the caller from escaped parts; sorts by its text."""
+
+    html: str
+
+
+@dataclass(frozen=True)
 class Column:
     """Head of a column: its text, the group that it stands under, and a hint."""
 
@@ -40,7 +47,7 @@ class Column:
 
 
 def html_table(
-    columns: Sequence[Column], rows: Iterable[Sequence[Value | Cell]], caption: str = ""
+    columns: Sequence[Column], rows: Iterable[Sequence[Value | Markup | Cell]], caption: str = ""
 ) -> str:
     """Make a sortable table that scrolls sideways on narrow screens.
 
@@ -87,18 +94,25 @@ def _head(column: Column) -> str:
     return f'<th scope="col"{hint}><button type="button">{escape(column.text)}</button></th>'
 
 
-def _row(row: Sequence[Value | Cell]) -> str:
+def _row(row: Sequence[Value | Markup | Cell]) -> str:
     cells = []
     for place, cell in enumerate(row):
         tag = "th scope=row" if place == 0 else "td"
         if isinstance(cell, Value):
             text = f"<b>{escape(cell.text)}</b>" if cell.strong else escape(cell.text)
-            cells.append(f'<{tag} class="number" data-key="{cell.key:.9g}">{text}</{tag[:2]}>')
+            cells.append(f'<{tag} class="number" data-key="{_key(cell.key)}">{text}</{tag[:2]}>')
+        elif isinstance(cell, Markup):
+            cells.append(f"<{tag}>{cell.html}</{tag[:2]}>")
         elif isinstance(cell, str):
             cells.append(f"<{tag}>{escape(cell)}</{tag[:2]}>")
         else:
             cells.append(f'<{tag} class="number" data-key="{cell:.9g}">{cell:g}</{tag[:2]}>')
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _key(number: float) -> str:
+    """Number as the script of the page reads it."""
+    return f"{number:.9g}".replace("inf", "Infinity")
 
 
 def write_csv(path: Path, header: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> Path:

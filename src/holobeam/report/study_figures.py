@@ -1,0 +1,300 @@
+"""Figures of studies: results and a figure's table in, a picture out.
+
+A kind of figure is one function that makes plots (:data:`Drawer`), named in :data:`DRAWERS` by what
+its table says of ``x``; every other ``x`` is an axis of the sweep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from holobeam.report.figures import Axis, Line, Picture, Plot, line_picture
+from holobeam.report.study_data import Panel, Spot, measure, panels, relative, spots, tensor
+from holobeam.report.study_words import QUANTITIES, Look, axis_label, looks, value_words
+from holobeam.studies.plan import number
+from holobeam.studies.results import Results
+from holobeam.studies.spec import FigureTable
+from holobeam.studies.statistics import Estimate, estimate
+
+END_LABELS = 8
+"""Curves that are named at their ends; more of them get a legend."""
+
+CURVE_POINTS = 400
+"""Points that a distribution is drawn with."""
+
+Drawer = Callable[[FigureTable, Results], list[Plot]]
+"""Makes the plots of a figure; none where nothing is there to be drawn."""
+
+
+def figures_of(results: Results) -> list[FigureTable]:
+    """Figures that a study asks for; one of our choice if it asks for none."""
+    study = results.study
+    if study.figures:
+        return list(study.figures)
+    long_axes = [axis for axis, values in study.sweep.items() if len(values) > 1]
+    axis = next(iter([*reversed(long_axes), *study.variations]), "user_rate")
+    return [FigureTable(title=study.title, x=axis)]
+
+
+def draw(figure: FigureTable, results: Results, name: str) -> Picture | None:
+    """Draw a figure; None if there are no results for it.
+
+    Parameters
+    ----------
+    figure
+        From the study file.
+    results
+        What was measured.
+    name
+        Stem of its files.
+    """
+    plots = [plot for plot in DRAWERS.get(figure.x, along_axis)(figure, results) if plot.lines]
+    if not plots:
+        return None
+    many = len(plots) > 1
+    names = {line.label for plot in plots for line in plot.lines if not line.quiet}
+    named = any(axis.names for axis in (plots[0].x,)) and not plots[0].lines[0].joined
+    below = many or named or len(names) > END_LABELS
+    labels = "legend" if below else "margin"
+    plots = [
+        replace(plot, title=plot.title if many else figure.title, labels=labels) for plot in plots
+    ]
+    alt = f"{figure.title}: {plots[0].y.label} against {plots[0].x.label} of {', '.join(names)}"
+    columns = 2 if len(plots) in {2, 4} else min(3, len(plots))
+    size = _size(len(plots), columns, len(names) if below else 0)
+    return line_picture(name, plots, size, alt, columns=columns, title=figure.title if many else "")
+
+
+def _size(plots: int, columns: int, names: int) -> tuple[float, float]:
+    rows = math.ceil(plots / columns)
+    height = {1: 5.0, 2: 4.1, 3: 3.5}[columns]
+    width = 9.5 if columns == 1 else 11.5
+    return width, rows * height + 0.45 + 0.24 * math.ceil(names / 3)
+
+
+def _line(label: str, look: Look, x: Sequence[float], y: Sequence[float]) -> Line:
+    return Line(
+        label,
+        x,
+        y,
+        look.colour,
+        dashed=look.dashed,
+        width=look.width,
+        alpha=look.alpha,
+        marker=look.marker,
+        zorder=2.5 if look.alpha < 1 else 3.0,
+    )
+
+
+def _who(figure: FigureTable, results: Results) -> list[str]:
+    labels = figure.solvers or results.labels()
+    return [label for label in labels if label in results.labels() and label != figure.relative_to]
+
+
+def along_axis(figure: FigureTable, results: Results) -> list[Plot]:
+    """A quantity along an axis of the sweep: curves over numbers, points over words."""
+    found = spots(results, figure, figure.x)
+    worded = any(number(spot.value) is None for spot in found)
+    words = list(dict.fromkeys(value_words(spot.value) for spot in found)) if worded else []
+    known, who = looks(results.study), _who(figure, results)
+    plots = []
+    groups = panels(found, figure.x, figure.panels)
+    for panel in groups:
+        lines = []
+        for place, label in enumerate(who):
+            shift = 0.5 * ((place + 0.5) / len(who) - 0.5) if worded else 0.0
+            line = _axis_line(
+                figure, results, panel, (label, known[label]), words if worded else []
+            )
+            if line is not None:
+                moved = [x + shift for x in line.x]
+                lines.append(replace(line, x=moved, joined=not worded, marker=line.marker or "o"))
+        x = _words_axis(figure, words) if worded else _numbers_axis(figure, found, len(groups))
+        levels = [(100.0, figure.relative_to)] if figure.relative_to else []
+        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines), levels=levels))
+    return plots
+
+
+def _axis_line(
+    figure: FigureTable,
+    results: Results,
+    panel: Panel,
+    who: tuple[str, Look],
+    words: Sequence[str],
+) -> Line | None:
+    label, look = who
+    marks: list[tuple[float, Estimate, bool]] = []
+    for spot in panel.spots:
+        value = _estimate(figure, results, spot, label)
+        if value is None or not math.isfinite(value.mean):
+            continue
+        place = words.index(value_words(spot.value)) if words else number(spot.value)
+        timing = results.timing(spot.point, label, figure.batch)
+        busy = figure.y == "milliseconds" and timing is not None and timing.contended
+        marks.append((float(place or 0.0), value, busy))
+    if not marks:
+        return None
+    marks.sort(key=lambda mark: mark[0])
+    line = _line(label, look, [m[0] for m in marks], [m[1].mean for m in marks])
+    return replace(
+        line,
+        error=[m[1].half_width for m in marks],
+        hollow=[m[2] for m in marks],
+        # A curve of one point is seen by its marker alone.
+        marker=line.marker or ("o" if len(marks) == 1 else ""),
+    )
+
+
+def _estimate(figure: FigureTable, results: Results, spot: Spot, label: str) -> Estimate | None:
+    if figure.relative_to:
+        labels = (label, figure.relative_to)
+        return relative(results, spot.point, labels, figure.y, figure.batch)
+    return measure(results, spot.point, label, figure.y, figure.batch)
+
+
+def _words_axis(figure: FigureTable, words: Sequence[str]) -> Axis:
+    ticks = [float(place) for place in range(len(words))]
+    return Axis(axis_label(figure.x), limits=(-0.5, len(words) - 0.5), ticks=ticks, names=words)
+
+
+def _numbers_axis(figure: FigureTable, found: Sequence[Spot], groups: int) -> Axis:
+    """Axis with ticks at the values of the sweep where there is room for them."""
+    names = {number(spot.value) or 0.0: value_words(spot.value) for spot in found}
+    places = sorted(names)
+    log = figure.log_x and places[0] > 0
+    shown = np.log(places) if log else np.asarray(places)
+    gaps = np.diff(shown) / max(float(np.ptp(shown)), 1e-12)
+    room = 0.045 * min(groups, 3) * max(1.0, max(map(len, names.values())) / 3)
+    if len(places) > 1 and float(gaps.min()) < room:
+        return Axis(axis_label(figure.x), log)
+    return Axis(axis_label(figure.x), log, ticks=places, names=[names[p] for p in places])
+
+
+def _value_axis(figure: FigureTable, lines: Sequence[Line]) -> Axis:
+    label = QUANTITIES[figure.y]
+    if figure.relative_to:
+        label = f"{label.split(' (')[0]}, % of {figure.relative_to}"
+    values = [value for line in lines for value in line.y]
+    log = figure.log_y and bool(values) and min(values) > 0
+    near = not values or min(values) > 0.5 * max(values) or min(values) < 0
+    return Axis(label, log, (None if log or near or figure.relative_to else 0.0, None))
+
+
+def over_iterations(figure: FigureTable, results: Results) -> list[Plot]:
+    """Mean of the best objective so far after each iteration."""
+    known = looks(results.study)
+    plots = []
+    shift = 1 if figure.log_x else 0
+    for panel in _fixed(figure, results):
+        lines = []
+        for label in _who(figure, results):
+            series = results.get(panel.spots[0].point, label)
+            if series is None or series.history is None:
+                continue
+            scale = _scale(figure, results, panel)
+            steps = [estimate(tensor(column)) for column in series.history.T]
+            mean = [scale * step.mean for step in steps]
+            line = _line(label, known[label], [float(i + shift) for i in range(len(mean))], mean)
+            error = [scale * step.half_width for step in steps]
+            lines.append(replace(line, error=error, marker="" if len(mean) > 1 else "o"))
+        name = "iteration (1: the start)" if shift else "iteration"
+        y = _value_axis(figure.model_copy(update={"y": "history"}), lines)
+        plots.append(Plot(panel.title, lines, Axis(name, log=bool(shift)), y))
+    return plots
+
+
+def _scale(figure: FigureTable, results: Results, panel: Panel) -> float:
+    """Percent of where the contestant that others are relative to ends."""
+    if not figure.relative_to:
+        return 1.0
+    point = panel.spots[0].point
+    end = measure(results, point, figure.relative_to, "history") or measure(
+        results, point, figure.relative_to, "sum_rate"
+    )
+    return math.nan if end is None or end.mean == 0.0 else 100.0 / end.mean
+
+
+def distribution(figure: FigureTable, results: Results) -> list[Plot]:
+    """Share of users below a rate, over all channels."""
+    known = looks(results.study)
+    plots = []
+    for panel in _fixed(figure, results):
+        lines = []
+        for label in _who(figure, results):
+            series = results.get(panel.spots[0].point, label)
+            if series is None:
+                continue
+            rates = np.sort(series.rates.reshape(-1))
+            share = np.arange(1, rates.size + 1) / rates.size
+            some = np.unique(np.linspace(0, rates.size - 1, CURVE_POINTS).astype(int))
+            line = _line(label, known[label], rates[some].tolist(), share[some].tolist())
+            lines.append(replace(line, marker=""))
+        x = Axis("rate of a user (bit/s/Hz)", limits=(0.0, None))
+        y = Axis("share of users below", limits=(0.0, 1.01), ticks=(0, 0.25, 0.5, 0.75, 1))
+        plots.append(Plot(panel.title, lines, x, y))
+    return plots
+
+
+def _fixed(figure: FigureTable, results: Results) -> list[Panel]:
+    """One panel for each point: what is drawn lies within a point."""
+    found = [Spot(None, point) for point in results.points(figure.where)]
+    return panels(found, "", figure.panels)
+
+
+def rate_against_time(figure: FigureTable, results: Results) -> list[Plot]:
+    """A quantity against solve time, and the frontier: what no other reaches sooner."""
+    known = looks(results.study)
+    found = [Spot(None, point) for point in results.points(figure.where)]
+    plots = []
+    for panel in panels(found, "", figure.panels, every=False):
+        lines = []
+        for label in _who(figure, results):
+            line = _timed_line(figure, results, panel, label, known[label])
+            if line is not None:
+                lines.append(line)
+        if len(lines) > 1:
+            lines.append(_frontier(lines))
+        text = "one channel at a time" if figure.batch == 1 else f"{figure.batch} channels at once"
+        x = Axis(f"time per channel (ms), {text}", log=figure.log_x)
+        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines)))
+    return plots
+
+
+def _timed_line(
+    figure: FigureTable, results: Results, panel: Panel, label: str, look: Look
+) -> Line | None:
+    marks = []
+    for spot in panel.spots:
+        timing = results.timing(spot.point, label, figure.batch)
+        value = _estimate(figure, results, spot, label)
+        if timing is not None and value is not None:
+            marks.append((timing.milliseconds, value.mean, timing.contended))
+    if not marks:
+        return None
+    marks = sorted(set(marks))
+    line = _line(label, look, [m[0] for m in marks], [m[1] for m in marks])
+    return replace(line, marker=look.marker or "o", hollow=[m[2] for m in marks], width=1.6)
+
+
+def _frontier(lines: Sequence[Line]) -> Line:
+    marks = sorted((x, -y) for line in lines for x, y in zip(line.x, line.y, strict=True))
+    end = marks[-1][0]
+    x: list[float] = []
+    y: list[float] = []
+    for time, height in marks:
+        if not y or -height > y[-1]:
+            x.append(time)
+            y.append(-height)
+    line = Line("frontier", [*x, end], [*y, y[-1]], "muted", dashed=True, width=1.4)
+    return replace(line, stairs=True, quiet=True, zorder=1.5)
+
+
+DRAWERS: dict[str, Drawer] = {
+    "iteration": over_iterations,
+    "user_rate": distribution,
+    "milliseconds": rate_against_time,
+}
