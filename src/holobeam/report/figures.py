@@ -21,6 +21,7 @@ from matplotlib.ticker import (
     FixedFormatter,
     FixedLocator,
     FuncFormatter,
+    LogLocator,
     NullFormatter,
     NullLocator,
 )
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 Row = tuple[Cell, ...]
+
+FEW_DECADES = 300.0
+"""Ratio of the ends of a logarithmic axis up to which there are ticks between the decades."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,7 @@ def _draw_line(ax: Axes, line: Line) -> None:
         alpha=line.alpha,
         ls=dots if line.dashed else "-",
         marker=line.marker or None,
+        ms=None if line.joined else 7.0,
         zorder=line.zorder,
         drawstyle="steps-post" if line.stairs else "default",
         label=line.label,
@@ -291,8 +296,11 @@ def _set_axis(ax: Axes, which: str, axis: Axis) -> None:
         side.set_minor_locator(NullLocator())
     if axis.names:
         side.set_major_formatter(FixedFormatter(list(axis.names)))
-    low, high = axis.limits
     if which == "x":
-        ax.set_xlim(low, high)
+        ax.set_xlim(*axis.limits)
+        low, high = ax.get_xlim()
     else:
-        ax.set_ylim(low, high)
+        ax.set_ylim(*axis.limits)
+        low, high = ax.get_ylim()
+    if axis.log and not len(axis.ticks) and high < FEW_DECADES * low:
+        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -115,12 +115,23 @@ class Page:
         wide: bool = False,
         *,
         files: Sequence[tuple[str, str]] = (),
+        keys: Sequence[tuple[str, str, bool]] = (),
     ) -> None:
-        """Add a figure with an HTML caption and links to its files, by default beside the page."""
+        """Add a figure with an HTML caption and links to its files, by default beside the page.
+
+        ``keys`` are names of curves, their colours by name, and whether they are dashed: a legend
+        for narrow screens, where a part of the drawing is out of sight.
+        """
         named = files or [(kind.upper(), f"{name}.{kind}") for kind in FILE_KINDS]
         links = " · ".join(f'<a href="{escape(at)}">{escape(kind)}</a>' for kind, at in named)
+        legend = "".join(
+            f'<span><i style="border-color:var(--{colour})'
+            f'{";border-top-style:dashed" if dashed else ""}"></i>{escape(label)}</span>'
+            for label, colour, dashed in keys
+        )
+        legend = f'<div class="keys">{legend}</div>' if keys else ""
         self.parts.append(
-            f'<figure class="{"wide" if wide else ""}"><div class="frame">{svg}</div>'
+            f'<figure class="{"wide" if wide else ""}"><div class="frame">{svg}</div>{legend}'
             f'<figcaption>{caption} <span class="files">{links}</span></figcaption></figure>'
         )
 
@@ -132,7 +143,7 @@ class Page:
     def render(self) -> str:
         """Text of the whole page."""
         nav = "".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in self.sections)
-        nav = f"<nav>{nav}</nav>" if nav else ""
+        nav = f"<nav>{nav}</nav>" if len(self.sections) > 1 else ""
         end = "</section>" if self.sections else ""
         pages = "".join(
             f'<a href="{escape(at)}">{escape(title)}</a>' if at else f"<b>{escape(title)}</b>"

@@ -11,7 +11,7 @@ from holobeam import __version__
 from holobeam.errors import FileError
 from holobeam.report.html import Page, badge
 from holobeam.report.standing import Standing
-from holobeam.report.study_page import TONES, add_study, verdict_badge
+from holobeam.report.study_page import TONES, Shown, add_study, verdict_badge
 from holobeam.report.tables import Column, Markup, Value
 from holobeam.studies.checks import Decision
 from holobeam.studies.verdicts import CHANNELS, VALUES, Verdict
@@ -71,7 +71,7 @@ def build_site(
     tell = progress or (lambda _text, _share: None)
     papers = [slug for slug in PAPERS if any(s.paper == slug for s in standings)]
     papers += sorted({s.paper for s in standings} - set(papers))
-    frontier: list[str] = []
+    frontier: list[Shown] = []
     done = 0
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _paper_page(paper: str, papers: Sequence[str]) -> Page:
     return Page(PAPERS.get(paper, paper), lead, links=_links(papers, f"{paper}.html"))
 
 
-def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Sequence[str]) -> Page:
+def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Sequence[Shown]) -> Page:
     lead = (
         "<p>Every study beside what its paper claims: our curves, on the same channels for "
         "everyone, paired differences, and a verdict by one rule.</p>"
@@ -123,11 +123,12 @@ def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Seque
     if frontier:
         page.section("frontier", "The frontier")
         text = f'Rate against time; more in <a href="holobeam.html#frontier">{FRONTIER}</a>.'
-        # The same drawing as on the page of the study, so its files are those of the study.
-        files = [(k.upper(), f"{FRONTIER}/frontier-1.{k}") for k in ("png", "svg", "csv")]
-        page.figure("frontier-1", frontier[0], text, files=files)
+        first = frontier[0]
+        page.figure(first.name, first.svg, text, files=first.files, keys=first.keys)
     page.section("made", "How this site was made")
-    page.facts([("holobeam", __version__), ("studies", str(len(standings)))])
+    versions = {line for s in standings if s.results for line in s.results.versions}
+    made_with = [("results made with", line) for line in sorted(versions)]
+    page.facts([("site made with", f"holobeam {__version__}"), *made_with])
     return page
 
 

@@ -71,9 +71,8 @@ def draw(figure: FigureTable, results: Results, name: str) -> Picture | None:
 
 def _size(plots: int, columns: int, names: int) -> tuple[float, float]:
     rows = math.ceil(plots / columns)
-    height = {1: 5.0, 2: 4.1, 3: 3.5}[columns]
-    width = 9.5 if columns == 1 else 11.5
-    return width, rows * height + 0.45 + 0.24 * math.ceil(names / 3)
+    height = {1: 4.8, 2: 3.7, 3: 3.1}[columns]
+    return 9.2, rows * height + 0.4 + 0.24 * math.ceil(names / 3)
 
 
 def _line(label: str, look: Look, x: Sequence[float], y: Sequence[float]) -> Line:
@@ -106,13 +105,15 @@ def along_axis(figure: FigureTable, results: Results) -> list[Plot]:
     for panel in groups:
         lines = []
         for place, label in enumerate(who):
-            shift = 0.5 * ((place + 0.5) / len(who) - 0.5) if worded else 0.0
+            shift = 0.6 * ((place + 0.5) / len(who) - 0.5) if worded else 0.0
             line = _axis_line(
                 figure, results, panel, (label, known[label]), words if worded else []
             )
             if line is not None:
                 moved = [x + shift for x in line.x]
-                lines.append(replace(line, x=moved, joined=not worded, marker=line.marker or "o"))
+                if worded:
+                    line = replace(line, joined=False, marker=line.marker or "o", alpha=1.0)
+                lines.append(replace(line, x=moved))
         x = _words_axis(figure, words) if worded else _numbers_axis(figure, found, len(groups))
         levels = [(100.0, figure.relative_to)] if figure.relative_to else []
         plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines), levels=levels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from holobeam.report.html import FILE_KINDS, Page, badge, folded, inline_svg, pa
 from holobeam.report.standing import Standing
 from holobeam.report.study_figures import draw, figures_of
 from holobeam.report.study_tables import finding_table, result_csv, result_table, setting_table
-from holobeam.report.study_words import axis_words, setting_words, value_words
+from holobeam.report.study_words import axis_words, looks, setting_words, value_words
 from holobeam.report.style import PALETTE
 from holobeam.report.tables import html_table, write_csv
 from holobeam.studies.checks import Decision, Finding
 from holobeam.studies.results import Results
+from holobeam.studies.spec import FigureTable
 from holobeam.studies.verdicts import Judgement, Verdict
 
 TONES: dict[str, str] = {
@@ -38,6 +40,17 @@ TONES: dict[str, str] = {
 }
 """Colours of what is said."""
 
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure on a page: its name, the inlined SVG, links to its files, and its keys."""
+
+    name: str
+    svg: str
+    files: list[tuple[str, str]]
+    keys: list[tuple[str, str, bool]]
+
+
 SHOWN_ROWS = 40
 """Rows up to which a table of results is open from the start."""
 
@@ -51,7 +64,7 @@ def verdict_badge(standing: Standing) -> str:
     return badge(standing.state, TONES[standing.state])
 
 
-def add_study(page: Page, standing: Standing, folder: Path, href: str) -> list[str]:
+def add_study(page: Page, standing: Standing, folder: Path, href: str) -> list[Shown]:
     """Add the block of a study to a page, and write its files.
 
     Parameters
@@ -67,8 +80,8 @@ def add_study(page: Page, standing: Standing, folder: Path, href: str) -> list[s
 
     Returns
     -------
-    list of str
-        Inlined SVG of its figures, in order.
+    list of Shown
+        Its figures, in order.
     """
     title = f"{standing.figure}: {standing.title}"
     page.section(standing.figure, title, standing.figure, verdict_badge(standing))
@@ -81,11 +94,14 @@ def add_study(page: Page, standing: Standing, folder: Path, href: str) -> list[s
     for box in _warnings(standing, standing.results):
         page.raw(box)
     made_by = _write_source(standing, folder, href)
-    page.raw('<div class="study"><div class="figures">')
-    drawn = _figures(page, standing, folder, href, made_by) if standing.has_numbers else []
-    page.raw(f"</div>{_claim(standing)}</div>")
+    drawn: list[Shown] = []
     if standing.has_numbers:
+        page.raw('<div class="study"><div class="figures">')
+        drawn = _figures(page, standing, folder, href, made_by)
+        page.raw(f"</div>{_claim(standing)}</div>")
         _tables(page, standing, standing.results, folder, href)
+    else:
+        page.raw(f'<div class="study alone">{_claim(standing)}</div>')
     page.raw(folded("How it was made", _made(standing, standing.results, made_by)))
     return drawn
 
@@ -131,7 +147,7 @@ def _write_source(standing: Standing, folder: Path, href: str) -> tuple[str, str
         name = f"{standing.figure}.toml"
         (folder / name).write_text(standing.source, encoding="utf-8")
         return "TOML", f"{href}/{name}"
-    name = f"{standing.figure}.json"
+    name = f"{standing.figure}.resolved.json"
     text = json.dumps(standing.manifest.get("study", {}), indent=1, sort_keys=True) + "\n"
     (folder / name).write_text(text, encoding="utf-8")
     return "study as JSON", f"{href}/{name}"
@@ -139,10 +155,11 @@ def _write_source(standing: Standing, folder: Path, href: str) -> tuple[str, str
 
 def _figures(
     page: Page, standing: Standing, folder: Path, href: str, made_by: tuple[str, str]
-) -> list[str]:
+) -> list[Shown]:
     results = standing.results
     assert results is not None
     drawn = []
+    known = looks(results.study)
     for place, figure in enumerate(figures_of(results), 1):
         name = f"{standing.figure}-{place}"
         try:
@@ -156,18 +173,26 @@ def _figures(
             continue
         svg = inline_svg(picture.save(folder), name, PALETTE, picture.alt)
         files = [(kind.upper(), f"{href}/{name}.{kind}") for kind in FILE_KINDS]
-        page.figure(name, svg, _caption(figure.caption, figure.y, results), files=[*files, made_by])
-        drawn.append(svg)
+        there = {str(row[1]) for row in picture.rows}
+        keys = [(x, look.colour, look.dashed) for x, look in known.items() if x in there]
+        shown = Shown(name, svg, [*files, made_by], keys)
+        page.figure(name, svg, _caption(figure, results), files=shown.files, keys=keys)
+        drawn.append(shown)
     return drawn
 
 
-def _caption(caption: str, quantity: str, results: Results) -> str:
-    count = max((len(series) for series in results.series.values()), default=0)
-    parts = [escape(caption)] if caption else []
-    if quantity == "milliseconds":
-        parts.append("Median over repeats; open markers: other work ran beside, upper bounds.")
-    else:
-        parts.append(f"{count} channels, the same for all; bands and bars: 95 % of the mean.")
+def _caption(figure: FigureTable, results: Results) -> str:
+    parts = [escape(figure.caption)] if figure.caption else []
+    timed = "milliseconds" in {figure.x, figure.y}
+    if timed:
+        parts.append("Times are medians; open markers: other work ran beside, upper bounds.")
+    if figure.x == "milliseconds":
+        parts.append("Dotted: the frontier, which nobody passes to the upper left.")
+    elif not timed:
+        count = max((len(series) for series in results.series.values()), default=0)
+        bands = "" if figure.x == "user_rate" else "; bands and bars: 95 % confidence of the mean"
+        some = "up to " if results.missing else ""
+        parts.append(f"{some}{count} channels, the same for all{bands}.")
     return " ".join(parts)
 
 

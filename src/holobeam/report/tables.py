@@ -60,11 +60,17 @@ def html_table(
     caption
         Plain text below the table.
     """
-    body = "\n".join(_row(row) for row in rows)
+    kept = list(rows)
+    body = "\n".join(_row(row) for row in kept)
+    numeric = [not isinstance(cell, (str, Markup)) for cell in kept[0]] if kept else []
+    heads = "".join(
+        _head(column, numeric[place] if place < len(numeric) else False)
+        for place, column in enumerate(columns)
+    )
     note = f'<p class="note">{escape(caption)}</p>' if caption else ""
     return (
         f'<div class="scroll" tabindex="0"><table class="sortable"><thead>{_groups(columns)}'
-        f'<tr class="heads">{"".join(_head(column) for column in columns)}</tr></thead>'
+        f'<tr class="heads">{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{note}"
     )
 
@@ -89,9 +95,10 @@ def _blank(span: int) -> str:
     return f'<td colspan="{span}"></td>'
 
 
-def _head(column: Column) -> str:
+def _head(column: Column, numeric: bool) -> str:
     hint = f' title="{escape(column.hint)}"' if column.hint else ""
-    return f'<th scope="col"{hint}><button type="button">{escape(column.text)}</button></th>'
+    side = ' class="number"' if numeric else ""
+    return f'<th scope="col"{side}{hint}><button type="button">{escape(column.text)}</button></th>'
 
 
 def _row(row: Sequence[Value | Markup | Cell]) -> str:
