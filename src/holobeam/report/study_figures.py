@@ -23,6 +23,9 @@ from holobeam.studies.statistics import Estimate, estimate
 END_LABELS = 8
 """Curves that are named at their ends; more of them get a legend."""
 
+LONGEST_END_LABEL = 44
+"""Letters of a name that still fits beside the axes."""
+
 CURVE_POINTS = 400
 """Points that a distribution is drawn with."""
 
@@ -56,9 +59,14 @@ def draw(figure: FigureTable, results: Results, name: str) -> Picture | None:
     if not plots:
         return None
     many = len(plots) > 1
-    names = {line.label for plot in plots for line in plot.lines if not line.quiet}
-    named = any(axis.names for axis in (plots[0].x,)) and not plots[0].lines[0].joined
-    below = many or named or len(names) > END_LABELS
+    lines = [line for plot in plots for line in plot.lines if not line.quiet]
+    names = list(dict.fromkeys(line.label for line in lines))
+    below = (
+        many
+        or len(names) > END_LABELS
+        or max(map(len, names)) > LONGEST_END_LABEL
+        or plots[0].labels == "legend"
+    )
     labels = "legend" if below else "margin"
     plots = [
         replace(plot, title=plot.title if many else figure.title, labels=labels) for plot in plots
@@ -116,7 +124,8 @@ def along_axis(figure: FigureTable, results: Results) -> list[Plot]:
                 lines.append(replace(line, x=moved))
         x = _words_axis(figure, words) if worded else _numbers_axis(figure, found, len(groups))
         levels = [(100.0, figure.relative_to)] if figure.relative_to else []
-        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines), levels=levels))
+        y, labels = _value_axis(figure, lines), "legend" if worded else "margin"
+        plots.append(Plot(panel.title, lines, x, y, labels, levels))
     return plots
 
 
@@ -236,7 +245,8 @@ def distribution(figure: FigureTable, results: Results) -> list[Plot]:
             lines.append(replace(line, marker=""))
         x = Axis("rate of a user (bit/s/Hz)", limits=(0.0, None))
         y = Axis("share of users below", limits=(0.0, 1.01), ticks=(0, 0.25, 0.5, 0.75, 1))
-        plots.append(Plot(panel.title, lines, x, y))
+        # All curves end at 1: there is no telling them apart there.
+        plots.append(Plot(panel.title, lines, x, y, "legend"))
     return plots
 
 
