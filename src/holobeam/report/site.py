@@ -11,7 +11,8 @@ from holobeam import __version__
 from holobeam.errors import FileError
 from holobeam.report.html import Page, badge
 from holobeam.report.standing import Standing
-from holobeam.report.study_page import TONES, Shown, add_study, verdict_badge
+from holobeam.report.study_page import Shown, add_study, verdict_badge
+from holobeam.report.study_words import TONES
 from holobeam.report.tables import Column, Markup, Value
 from holobeam.studies.checks import Decision
 from holobeam.studies.verdicts import CHANNELS, VALUES, Verdict
@@ -117,6 +118,7 @@ def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Seque
     page = Page("What the papers claim, what we measured", lead, links=_links(papers, "index.html"))
     page.section("overview", "Overview")
     page.tiles(_tiles(standings))
+    page.raw(_counts(standings))
     page.text(RULE)
     _overview(page, standings, papers)
     _away(page, standings)
@@ -124,7 +126,9 @@ def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Seque
         page.section("frontier", "The frontier")
         text = f'Rate against time; more in <a href="holobeam.html#frontier">{FRONTIER}</a>.'
         first = frontier[0]
+        page.raw('<div class="figures">')
         page.figure(first.name, first.svg, text, files=first.files, keys=first.keys)
+        page.raw("</div>")
     page.section("made", "How this site was made")
     versions = {line for s in standings if s.results for line in s.results.versions}
     made_with = [("results made with", line) for line in sorted(versions)]
@@ -147,6 +151,14 @@ def _tiles(standings: Sequence[Standing]) -> list[tuple[str, str]]:
         (f"{confirmed} of {len(expected)}", "expectations confirmed at 99 %"),
         (f"{numbers:,}".replace(",", "\N{THIN SPACE}"), "channels solved and judged"),
     ]
+
+
+def _counts(standings: Sequence[Standing]) -> str:
+    """How many claims got which verdict, and how many got none."""
+    verdicts = Counter(s.judgement.verdict for s in standings if s.judgement is not None)
+    waiting = sum(bool(s.waiting) for s in standings)
+    said = [(verdict, verdicts[verdict]) for verdict in Verdict] + [("skipped", waiting)]
+    return f"<p>{' '.join(badge(f'{count} {text}', TONES[text]) for text, count in said)}</p>"
 
 
 def _overview(page: Page, standings: Sequence[Standing], papers: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Figures of studies: results and a figure's table in, a picture out.
 
-A kind of figure is one function that makes plots (:data:`Drawer`), named in :data:`DRAWERS` by what
-its table says of ``x``; every other ``x`` is an axis of the sweep.
+A kind of figure is one function, named in :data:`DRAWERS` by what its table says of ``x``; every
+other ``x`` is an axis of the sweep. Kinds that are curves make plots and are wrapped by
+:func:`curves`; any other kind makes its picture itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -29,8 +31,11 @@ LONGEST_END_LABEL = 44
 CURVE_POINTS = 400
 """Points that a distribution is drawn with."""
 
-Drawer = Callable[[FigureTable, Results], list[Plot]]
-"""Makes the plots of a figure; none where nothing is there to be drawn."""
+Plotter = Callable[[FigureTable, Results], list[Plot]]
+"""Makes the plots of a figure; plots without lines are left out."""
+
+Drawer = Callable[[FigureTable, Results, str], Picture | None]
+"""Draws a figure under a name; None if there are no results for it."""
 
 
 def figures_of(results: Results) -> list[FigureTable]:
@@ -55,7 +60,18 @@ def draw(figure: FigureTable, results: Results, name: str) -> Picture | None:
     name
         Stem of its files.
     """
-    plots = [plot for plot in DRAWERS.get(figure.x, along_axis)(figure, results) if plot.lines]
+    return DRAWERS.get(figure.x, curves(along_axis))(figure, results, name)
+
+
+def curves(plotter: Plotter) -> Drawer:
+    """Make a kind of figure out of a function that makes its plots."""
+    return partial(_draw_curves, plotter)
+
+
+def _draw_curves(
+    plotter: Plotter, figure: FigureTable, results: Results, name: str
+) -> Picture | None:
+    plots = [plot for plot in plotter(figure, results) if plot.lines]
     if not plots:
         return None
     many = len(plots) > 1
@@ -305,7 +321,8 @@ def _frontier(lines: Sequence[Line]) -> Line:
 
 
 DRAWERS: dict[str, Drawer] = {
-    "iteration": over_iterations,
-    "user_rate": distribution,
-    "milliseconds": rate_against_time,
+    "iteration": curves(over_iterations),
+    "user_rate": curves(distribution),
+    "milliseconds": curves(rate_against_time),
 }
+"""Kinds of figures by ``x``."""

@@ -14,31 +14,13 @@ from holobeam.report.html import FILE_KINDS, Page, badge, folded, inline_svg, pa
 from holobeam.report.standing import Standing
 from holobeam.report.study_figures import draw, figures_of
 from holobeam.report.study_tables import finding_table, result_csv, result_table, setting_table
-from holobeam.report.study_words import axis_words, looks, setting_words, value_words
+from holobeam.report.study_words import TONES, axis_words, looks, setting_words, value_words
 from holobeam.report.style import PALETTE
 from holobeam.report.tables import html_table, write_csv
-from holobeam.studies.checks import Decision, Finding
+from holobeam.studies.checks import Finding
 from holobeam.studies.results import Results
 from holobeam.studies.spec import FigureTable
-from holobeam.studies.verdicts import Judgement, Verdict
-
-TONES: dict[str, str] = {
-    Verdict.HOLDS: "teal",
-    Verdict.PARTLY: "orange",
-    Verdict.FAILS: "red",
-    Verdict.UNCONFIRMED: "slate",
-    Decision.CONFIRMED: "teal",
-    Decision.REFUTED: "red",
-    Decision.UNDECIDED: "orange",
-    Decision.ABSENT: "grey",
-    "skipped": "violet",
-    "unreadable": "red",
-    "no results yet": "violet",
-    "unfinished": "orange",
-    "quick run": "slate",
-    "finished": "teal",
-}
-"""Colours of what is said."""
+from holobeam.studies.verdicts import Judgement
 
 
 @dataclass(frozen=True)
@@ -223,7 +205,8 @@ def _verdict(judgement: Judgement) -> str:
     nominal = [finding for finding in judgement.findings if not finding.setting]
     text += _items(nominal)
     if len(settings) > 1:
-        text += f"<h4>Closest to holding</h4><p>{escape(setting_words(judgement.closest))}</p>"
+        text += f"<h4>Closest to holding: {escape(setting_words(judgement.closest))}</h4>"
+        text += _items([f for f in judgement.findings if f.setting == judgement.closest])
     if judgement.lacking:
         items = "".join(f"<li>{escape(line)}</li>" for line in judgement.lacking)
         text += f"<h4>What a verdict would need</h4><ul>{items}</ul>"
@@ -282,7 +265,12 @@ def _facts(standing: Standing, results: Results) -> list[tuple[str, str]]:
         facts.append((f"front-end {name}", _flat(table.model_dump(exclude_unset=True))))
     for kind, axes in (("sweep", study.sweep), ("varied", study.variations)):
         for axis, values in axes.items():
-            facts.append((f"{kind}: {axis_words(axis)[0]}", ", ".join(map(value_words, values))))
+            facts.append(
+                (
+                    f"{kind}: {axis_words(axis)[0].removesuffix(':')}",
+                    ", ".join(map(value_words, values)),
+                )
+            )
     for solver in study.solvers:
         starts = f", {solver.starts} starts" if solver.starts > 1 else ""
         options = f", {_flat(solver.options)}" if solver.options else ""

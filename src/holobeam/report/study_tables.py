@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holobeam.report.html import badge
 from holobeam.report.study_data import OUTAGE, paired, tensor
-from holobeam.report.study_words import axis_label, setting_words, sort_key, value_words
-from holobeam.report.tables import Cell, Column, Value
+from holobeam.report.study_words import TONES, axis_label, setting_words, sort_key, value_words
+from holobeam.report.tables import Cell, Column, Markup, Value
 from holobeam.studies.checks import Decision, Finding
-from holobeam.studies.plan import NOMINAL, Point
+from holobeam.studies.plan import NOMINAL, Point, show
 from holobeam.studies.results import Results, Series
 from holobeam.studies.statistics import (
     Estimate,
@@ -24,7 +25,8 @@ from holobeam.studies.statistics import (
 )
 from holobeam.studies.verdicts import Judgement
 
-Rows = list[list[Value | Cell]]
+TableRow = list[Value | Markup | Cell]
+Rows = list[TableRow]
 NOTHING = "\N{EN DASH}"
 CONTENDED_HINT = "≤: other work ran beside, so that the time is an upper bound"
 
@@ -115,7 +117,7 @@ def result_table(results: Results) -> tuple[list[Column], Rows]:
     return columns, [_cells(row, axes, batches) for row in found]
 
 
-def _cells(row: ResultRow, axes: Sequence[str], batches: Sequence[int]) -> list[Value | Cell]:
+def _cells(row: ResultRow, axes: Sequence[str], batches: Sequence[int]) -> TableRow:
     where = [_axis_cell(row.point.at(axis)) for axis in axes]
     best = row.behind is None
     count = f"{row.rate.count}" + (f" of {row.asked}" if row.rate.count < row.asked else "")
@@ -173,7 +175,7 @@ def result_csv(results: Results) -> tuple[list[Cell], list[list[Cell]]]:
         for row in result_rows(results, setting):
             behind = row.behind or Estimate(0.0, 0.0, row.rate.count)
             wins = row.wins or Share(math.nan, math.nan, math.nan, 0)
-            line: list[Cell] = [setting, *(value_words(row.point.at(axis)) for axis in axes)]
+            line: list[Cell] = [setting, *(show(row.point.at(axis)) for axis in axes)]
             line += [row.label, row.rate.count, row.rate.mean, row.rate.standard_error]
             line += [behind.mean, behind.standard_error, wins.share, wins.low, wins.high]
             line += [row.outage, row.starved, row.iterations, row.violation]
@@ -198,8 +200,9 @@ def finding_table(
     for kind, findings in (("claim", claimed), ("expected", expectations)):
         for f in findings:
             margin = NOTHING if math.isnan(f.margin) else f"{f.margin:+.3g}"
-            cells: list[Value | Cell] = [f.text, kind, setting_words(f.setting), str(f.decision)]
-            rows.append([*cells, Value(margin, f.margin), f.detail])
+            decision = Markup(badge(f.decision, TONES[f.decision]))
+            row: TableRow = [f.text, kind, setting_words(f.setting), decision]
+            rows.append([*row, Value(margin, f.margin), f.detail])
     return columns, rows
 
 
@@ -211,7 +214,7 @@ def setting_table(results: Results, judgement: Judgement | None) -> tuple[list[C
     columns += [Column(label, "mean sum rate over the points") for label in results.labels()]
     rows: Rows = []
     for setting in results.settings():
-        row: list[Value | Cell] = [setting_words(setting)]
+        row: TableRow = [setting_words(setting)]
         if judgement is not None:
             here = [f for f in judgement.findings if f.setting == setting]
             good = sum(f.decision is Decision.CONFIRMED for f in here)

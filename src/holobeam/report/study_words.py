@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holobeam.studies.checks import Decision
 from holobeam.studies.plan import axis_paths, number, show
 from holobeam.studies.spec import Study
+from holobeam.studies.verdicts import Verdict
 
 AXES: dict[str, tuple[str, str]] = {
     "problem.snr_db": ("transmit SNR", "dB"),
@@ -42,6 +44,24 @@ QUANTITIES: dict[str, str] = {
     "history": "best objective so far (bit/s/Hz)",
 }
 
+TONES: dict[str, str] = {
+    Verdict.HOLDS: "teal",
+    Verdict.PARTLY: "orange",
+    Verdict.FAILS: "red",
+    Verdict.UNCONFIRMED: "slate",
+    Decision.CONFIRMED: "teal",
+    Decision.REFUTED: "red",
+    Decision.UNDECIDED: "orange",
+    Decision.ABSENT: "grey",
+    "skipped": "violet",
+    "unreadable": "red",
+    "no results yet": "violet",
+    "unfinished": "orange",
+    "quick run": "slate",
+    "finished": "teal",
+}
+"""Colours of what is said."""
+
 COLOURS = ("blue", "orange", "teal", "red", "violet", "brown", "pink", "slate", "grey")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
@@ -64,10 +84,10 @@ def axis_label(axis: str) -> str:
 
 
 def value_words(value: Any) -> str:
-    """Short text of a value; shapes with a proper sign."""
+    """Short text of a value: shapes with a proper sign, words without underscores."""
     if isinstance(value, (list, tuple)):
         return show(value).replace("x", "\N{MULTIPLICATION SIGN}")
-    return show(value)
+    return show(value).replace("_", " ") if isinstance(value, str) else show(value)
 
 
 def at_words(axis: str, value: Any) -> str:
@@ -82,7 +102,7 @@ def setting_words(setting: str) -> str:
     """A varied setting for people."""
     path, equals, value = setting.partition("=")
     if not equals:
-        return "nominal"
+        return "nominal setting"
     name, unit = axis_words(path)
     return " ".join(filter(None, (name, value.replace("_", " "), unit)))
 

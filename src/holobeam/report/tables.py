@@ -10,6 +10,9 @@ from pathlib import Path
 
 Cell = str | float | int
 
+LONG = 42
+"""Letters of a cell from which on its text is broken into lines."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -111,7 +114,8 @@ def _row(row: Sequence[Value | Markup | Cell]) -> str:
         elif isinstance(cell, Markup):
             cells.append(f"<{tag}>{cell.html}</{tag[:2]}>")
         elif isinstance(cell, str):
-            cells.append(f"<{tag}>{escape(cell)}</{tag[:2]}>")
+            long = ' class="long"' if len(cell) > LONG else ""
+            cells.append(f"<{tag}{long}>{escape(cell)}</{tag[:2]}>")
         else:
             cells.append(f'<{tag} class="number" data-key="{cell:.9g}">{cell:g}</{tag[:2]}>')
     return f"<tr>{''.join(cells)}</tr>"
