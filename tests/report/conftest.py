@@ -58,6 +58,8 @@ SMALL = {
 }
 del SMALL["variations"]
 
+LOST = {"title": "Lost", "x": "problem.nowhere"}
+
 
 def changed(**changes):
     """The small study with other parts."""
@@ -80,7 +82,7 @@ def run(study, folder, quick=False, timings=False):
 @pytest.fixture
 def small_run():
     """The small study with other parts, run in a folder."""
-    return lambda folder, **changes: run(changed(**changes), folder)
+    return lambda folder, quick=False, **changes: run(changed(**changes), folder, quick)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +92,11 @@ def site(tmp_path_factory):
     run(changed(), folder, quick=True, timings=True)
     run(changed(paper="ggml", figure="fig4", needs=["nobody-wrote-this"]), folder)
     frontier = changed(
-        paper="holobeam", figure="frontier", figures=SMALL["figures"][4:5], claim=None, expect=[]
+        paper="holobeam",
+        figure="frontier",
+        figures=[*SMALL["figures"][4:5], LOST],
+        claim=None,
+        expect=[],
     )
     run(frontier, folder, timings=True)
     half = changed(

@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from holobeam import cli
-from holobeam.report.standing import assertions, labels_of
+from holobeam.report.standing import assertions, labels_of, read_standings
 from holobeam.studies.spec import Faster, Order, Steady
+
+HOSTILE = '_<script>alert(1)</script> & "quoted" $\\frac$ href="#x"'
+GONE = {"problem.snr_db": [99]}
 
 
 @pytest.fixture
@@ -114,6 +117,22 @@ def test_what_is_infeasible_is_broken(site):
     standing = replace(site.standings["mmse/fig3"], breaches=("mmse at the point: violation 1",))
     (line,) = assertions([standing]).broken
     assert "infeasible, mmse at the point" in line
+
+
+def test_what_a_thin_sweep_can_not_show_is_not_asserted(site, small_run, tmp_path):
+    relations = [
+        {"kind": "monotone", "along": "problem.snr_db"},
+        {"kind": "faster", "solver": "MMSE (our reading)", "than": HOSTILE},
+        {"kind": "order", "above": "MMSE (our reading)", "below": HOSTILE, "where": GONE},
+    ]
+    small_run(tmp_path, quick=True, expect=relations, sweep={"problem.snr_db": [10]})
+    (standing,) = read_standings([tmp_path])
+    found = assertions([standing])
+    assert found.broken == ()
+    assert ["no times" in line for line in found.not_asserted] == [False, True, False]
+    finished = replace(standing.results.plan, quick=False)
+    full = replace(standing, results=replace(standing.results, plan=finished))
+    assert len(assertions([full]).broken) == 2
 
 
 def test_labels_of_relations():

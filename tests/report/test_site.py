@@ -165,6 +165,12 @@ def test_what_is_not_there_is_said_loudly(site):
     assert "Left out: nothing of this figure was run" in site.pages["mmse.html"]
 
 
+def test_a_figure_that_makes_no_sense_does_not_stop_the_others(site):
+    page = site.pages["holobeam.html"]
+    assert "Lost: this figure can&#x27;t be drawn" in page
+    assert "problem.nowhere" in page
+
+
 def test_half_a_study_is_shown_as_half_a_study(site):
     standing = site.standings["mb-dnn/fig4"]
     assert standing.results.missing == 4

@@ -116,6 +116,7 @@ class Page:
         *,
         files: Sequence[tuple[str, str]] = (),
         keys: Sequence[tuple[str, str, bool]] = (),
+        least: int = 0,
     ) -> None:
         """Add a figure with an HTML caption and links to its files, by default beside the page.
 
@@ -130,8 +131,10 @@ class Page:
             for label, colour, dashed in keys
         )
         legend = f'<div class="keys">{legend}</div>' if keys else ""
+        room = f' style="--least:{least}px"' if least else ""
         self.parts.append(
-            f'<figure class="{"wide" if wide else ""}"><div class="frame">{svg}</div>{legend}'
+            f'<figure class="{"wide" if wide else ""}"><div class="frame"{room}>{svg}</div>'
+            f"{legend}"
             f'<figcaption>{caption} <span class="files">{links}</span></figcaption></figure>'
         )
 

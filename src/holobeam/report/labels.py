@@ -33,11 +33,16 @@ def legend(figure: Figure, plots: Sequence[Plot]) -> None:
     handles = [_handle(line) for line in lines.values()]
     # Names that begin with an underscore would be left out by matplotlib.
     names = [f" {name}" if name.startswith("_") else name for name in lines]
-    widest = LETTER * max(map(len, names), default=1) + 46.0
-    columns = max(1, min(len(names), int(72.0 * figure.get_figwidth() / widest)))
+    columns = legend_columns(names, figure.get_figwidth())
     figure.legend(
         handles, names, loc="outside lower left", ncols=columns, fontsize=10, handlelength=2.4
     )
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """Columns of a legend that is as wide as a figure of some inches."""
+    widest = LETTER * max(map(len, names), default=1) + 46.0
+    return max(1, min(len(names), int(72.0 * width / widest)))
 
 
 def _handle(line: Line) -> Line2D:

@@ -11,7 +11,7 @@ from holobeam import __version__
 from holobeam.errors import FileError
 from holobeam.report.html import Page, badge
 from holobeam.report.standing import Standing
-from holobeam.report.study_page import Shown, add_study, verdict_badge
+from holobeam.report.study_page import Shown, add_figure, add_study, verdict_badge
 from holobeam.report.study_words import TONES
 from holobeam.report.tables import Column, Markup, Value
 from holobeam.studies.checks import Decision
@@ -125,9 +125,8 @@ def _front(standings: Sequence[Standing], papers: Sequence[str], frontier: Seque
     if frontier:
         page.section("frontier", "The frontier")
         text = f'Rate against time; more in <a href="holobeam.html#frontier">{FRONTIER}</a>.'
-        first = frontier[0]
         page.raw('<div class="figures">')
-        page.figure(first.name, first.svg, text, files=first.files, keys=first.keys)
+        add_figure(page, frontier[0], text)
         page.raw("</div>")
     page.section("made", "How this site was made")
     versions = {line for s in standings if s.results for line in s.results.versions}

@@ -10,13 +10,18 @@ from typing import Any
 
 from holobeam.errors import HolobeamError, InputError
 from holobeam.studies.checks import Decision, Finding, infeasible, judge
+from holobeam.studies.plan import Point, show
 from holobeam.studies.results import Results, find_results, load_results
-from holobeam.studies.spec import Relation
+from holobeam.studies.spec import Exponent, Faster, Monotone, Relation
 from holobeam.studies.store import Store
 from holobeam.studies.verdicts import Judgement, Verdict, judge_claim
 
 SLUGS = 2
 """Parts of a folder that name a study whose own words can't be read."""
+
+
+FIT_POINTS = 3
+"""Points that an exponent is fitted to at least."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,14 @@ def _excuse(relation: Relation, finding: Finding, results: Results) -> str:
     away = [label for label in labels_of(relation) if label not in there]
     if away:
         return f"{', '.join(away)} left out"
+    if isinstance(relation, Exponent | Faster) and not results.timings:
+        return "no times were measured"
     try:
         points = results.points(relation.where)
     except HolobeamError:
         return ""
-    if results.plan.quick and not points:
-        return "not in a quick run"
+    if results.plan.quick and _thinned(relation, points):
+        return "a quick run has too few points for it"
     cannot = [
         series.label
         for point in points
@@ -204,6 +211,14 @@ def _excuse(relation: Relation, finding: Finding, results: Results) -> str:
         if (series := results.series.get((point.label, label))) is not None and series.unsupported
     ]
     return f"{', '.join(dict.fromkeys(cannot))} can't serve" if cannot else ""
+
+
+def _thinned(relation: Relation, points: Sequence[Point]) -> bool:
+    """Whether there are fewer values along an axis than a relation needs."""
+    if not isinstance(relation, Exponent | Monotone):
+        return not points
+    needed = FIT_POINTS if isinstance(relation, Exponent) else 2
+    return len({show(point.at(relation.along)) for point in points}) < needed
 
 
 def labels_of(relation: Relation) -> list[str]:

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from holobeam.report.figures import Axis, Line, Picture, Plot, line_picture
+from holobeam.report.labels import legend_columns
 from holobeam.report.study_data import Panel, Spot, measure, panels, relative, spots, tensor
 from holobeam.report.study_words import QUANTITIES, Look, axis_label, looks, value_words
 from holobeam.studies.plan import number
@@ -24,6 +25,9 @@ from holobeam.studies.statistics import Estimate, estimate
 
 END_LABELS = 8
 """Curves that are named at their ends; more of them get a legend."""
+
+WIDTH = 9.2
+"""Inches: drawn at this width on a page, letters have the size of the page's small ones."""
 
 LONGEST_END_LABEL = 44
 """Letters of a name that still fits beside the axes."""
@@ -89,14 +93,15 @@ def _draw_curves(
     ]
     alt = f"{figure.title}: {plots[0].y.label} against {plots[0].x.label} of {', '.join(names)}"
     columns = 2 if len(plots) in {2, 4} else min(3, len(plots))
-    size = _size(len(plots), columns, len(names) if below else 0)
+    size = _size(len(plots), columns, names if below else [])
     return line_picture(name, plots, size, alt, columns=columns, title=figure.title if many else "")
 
 
-def _size(plots: int, columns: int, names: int) -> tuple[float, float]:
+def _size(plots: int, columns: int, names: Sequence[str]) -> tuple[float, float]:
     rows = math.ceil(plots / columns)
+    legend_rows = math.ceil(len(names) / legend_columns(names, WIDTH)) if names else 0
     height = {1: 4.8, 2: 3.7, 3: 3.1}[columns]
-    return 9.2, rows * height + 0.4 + 0.24 * math.ceil(names / 3)
+    return WIDTH, rows * height + 0.4 + 0.22 * legend_rows
 
 
 def _line(label: str, look: Look, x: Sequence[float], y: Sequence[float]) -> Line:

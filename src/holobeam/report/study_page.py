@@ -25,12 +25,20 @@ from holobeam.studies.verdicts import Judgement
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure on a page: its name, the inlined SVG, links to its files, and its keys."""
+    """A figure on a page: see :meth:`holobeam.report.html.Page.figure`."""
 
     name: str
     svg: str
     files: list[tuple[str, str]]
     keys: list[tuple[str, str, bool]]
+    least: int
+
+
+def add_figure(page: Page, shown: Shown, caption: str) -> None:
+    """Put a figure of a study on a page."""
+    page.figure(
+        shown.name, shown.svg, caption, files=shown.files, keys=shown.keys, least=shown.least
+    )
 
 
 SHOWN_ROWS = 40
@@ -111,6 +119,10 @@ def _warnings(standing: Standing, results: Results) -> Iterable[str]:
         yield _loud("slate", "Quick run", [line])
     if len(results.versions) > 1:
         yield _loud("orange", "Made with several versions", results.versions)
+    busy = sum(timing.contended for timing in results.timings.values())
+    if busy:
+        line = f"{busy} of {len(results.timings)} times are upper bounds: repeat them when idle"
+        yield _loud("grey", "Other work ran beside", [line])
     cannot = dict.fromkeys(f"{s.label}: {s.unsupported}" for s in _unsupported(results))
     if cannot:
         yield _loud("grey", "Not served", cannot)
@@ -157,8 +169,9 @@ def _figures(
         files = [(kind.upper(), f"{href}/{name}.{kind}") for kind in FILE_KINDS]
         there = {str(row[1]) for row in picture.rows}
         keys = [(x, look.colour, look.dashed) for x, look in known.items() if x in there]
-        shown = Shown(name, svg, [*files, made_by], keys)
-        page.figure(name, svg, _caption(figure, results), files=shown.files, keys=keys)
+        least = 760 if len(picture.figure.axes) > 1 else 500
+        shown = Shown(name, svg, [*files, made_by], keys, least)
+        add_figure(page, shown, _caption(figure, results))
         drawn.append(shown)
     return drawn
 
