@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -43,6 +44,15 @@ __all__ = [
 ]
 
 Row = tuple[Cell, ...]
+
+TITLE_LETTER, TICK_ROOM = 7.0, 45.0
+"""Mean width of a letter of the title of axes, and of what stands left of them, points."""
+
+FEW_LINES = 8
+"""Curves up to which their bands are drawn strongly."""
+
+THIN = 1.5
+"""Width of a curve up to which its markers are small, too."""
 
 FEW_DECADES = 300.0
 """Ratio of the ends of a logarithmic axis up to which there are ticks between the decades."""
@@ -203,8 +213,10 @@ def line_picture(
         if title:
             figure.suptitle(title, x=0.008, ha="left", fontsize=13, fontweight="bold")
         drawn: list[tuple[Axes, Plot, list[Annotation]]] = []
+        letters = max(12, int((72.0 * size[0] / across - TICK_ROOM) / TITLE_LETTER))
         for ax, plot in zip(grid, plots, strict=False):
             _draw(ax, plot)
+            ax.set_title(fill(plot.title, letters))
             named = [line for line in plot.lines if not line.quiet and plot.labels != "legend"]
             drawn.append((ax, plot, [end_label(ax, line, plot.labels) for line in named]))
         if any(plot.labels == "legend" for plot in plots):
@@ -228,8 +240,9 @@ def _rows(plot: Plot) -> list[Row]:
 
 
 def _draw(ax: Axes, plot: Plot) -> None:
+    many = len(plot.lines) > FEW_LINES
     for line in plot.lines:
-        _draw_line(ax, line)
+        _draw_line(ax, line, 0.06 if many else 0.16)
     for value, text in plot.levels:
         ax.axhline(value, color=PALETTE["muted"], lw=1, ls=(0, (1, 2.5)), zorder=1)
         ax.annotate(
@@ -241,18 +254,17 @@ def _draw(ax: Axes, plot: Plot) -> None:
             color=PALETTE["muted"],
             fontsize=9,
         )
-    ax.set_title(plot.title)
     _set_axis(ax, "x", plot.x)
     _set_axis(ax, "y", plot.y)
 
 
-def _draw_line(ax: Axes, line: Line) -> None:
+def _draw_line(ax: Axes, line: Line, band: float) -> None:
     colour = PALETTE[line.colour]
     x, y = np.asarray(line.x, float), np.asarray(line.y, float)
     if line.error is not None:
         half = np.nan_to_num(np.asarray(line.error, float))
         if line.joined and len(x) > 1:
-            ax.fill_between(x, y - half, y + half, color=colour, alpha=0.16, lw=0, zorder=2)
+            ax.fill_between(x, y - half, y + half, color=colour, alpha=band, lw=0, zorder=2)
         else:
             ax.vlines(x, y - half, y + half, color=colour, lw=1.6, alpha=0.7, zorder=2)
     dots = DOTS if line.quiet else DASHES
@@ -264,7 +276,7 @@ def _draw_line(ax: Axes, line: Line) -> None:
         alpha=line.alpha,
         ls=dots if line.dashed else "-",
         marker=line.marker or None,
-        ms=None if line.joined else 7.0,
+        ms=7.0 if not line.joined else None if line.width > THIN else 3.4,
         zorder=line.zorder,
         drawstyle="steps-post" if line.stairs else "default",
         label=line.label,

@@ -93,8 +93,15 @@ def _draw_curves(
     ]
     alt = f"{figure.title}: {plots[0].y.label} against {plots[0].x.label} of {', '.join(names)}"
     columns = 2 if len(plots) in {2, 4} else min(3, len(plots))
+    if columns > 2:
+        plots = [replace(plot, lines=[_thin(line) for line in plot.lines]) for plot in plots]
     size = _size(len(plots), columns, names if below else [])
     return line_picture(name, plots, size, alt, columns=columns, title=figure.title if many else "")
+
+
+def _thin(line: Line) -> Line:
+    """Curve for small axes."""
+    return replace(line, width=0.6 * line.width)
 
 
 def _size(plots: int, columns: int, names: Sequence[str]) -> tuple[float, float]:
