@@ -127,18 +127,19 @@ class SphericalWaves(ChannelTable):
     shape: Shape = (16, 16)
     spacing: PositiveFloat = 0.5
     distance: Span = (5.0, 50.0)
-    fraunhofer_distances: PositiveFloat | None = None
+    fraunhofer: Span | None = None
     azimuth_deg: Span = (-60.0, 60.0)
     elevation_deg: Span = (-30.0, 30.0)
     scatterers: Annotated[int, Field(ge=0)] = 0
     scatterer_gain_db: float = -10.0
 
     def source(self, count: int, seed: int, start: int = 0) -> Source:
-        """Draw channels; ``fraunhofer_distances`` puts every user at that multiple."""
+        """Draw channels; ``fraunhofer`` gives the distances as multiples of that distance."""
         array = upa(self.shape, wavelength=0.01, spacing=self.spacing)
         distance = self.distance
-        if self.fraunhofer_distances is not None:
-            distance = (self.fraunhofer_distances * array.fraunhofer_distance,) * 2
+        if self.fraunhofer is not None:
+            near, far = (multiple * array.fraunhofer_distance for multiple in self.fraunhofer)
+            distance = (near, far)
         model = models.SphericalWave(
             array=array,
             users=self.users,
