@@ -154,7 +154,17 @@ class SphericalWaves(ChannelTable):
 
 
 class Munich(ChannelTable):
-    """Ray-traced Munich at 28 GHz, link budget included."""
+    """Ray-traced Munich at 28 GHz, link budget included.
+
+    Attributes
+    ----------
+    noise_bandwidth
+        Hz over which noise is counted; the whole bandwidth by default.
+    squint
+        Whether steering follows the subcarrier's frequency, as it does in nature.
+    drops
+        The 64 drops that come with holobeam, or random ones of the same users.
+    """
 
     model: Literal["munich"]
     shape: Shape = (16, 16)
@@ -162,15 +172,17 @@ class Munich(ChannelTable):
     subcarriers: PositiveInt = 1
     bandwidth: PositiveFloat = 100e6
     noise_figure_db: float = 9.0
+    noise_bandwidth: PositiveFloat | None = None
+    squint: bool = True
     drops: Literal["bundled", "random"] = "random"
 
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Trace channels of drops ``start .. start + count - 1``."""
         panel = munich_panel(self.shape, self.spacing)
-        noise = noise_power_dbm(self.bandwidth, self.noise_figure_db)
+        noise = noise_power_dbm(self.noise_bandwidth or self.bandwidth, self.noise_figure_db)
         offsets = subcarrier_offsets(self.subcarriers, self.bandwidth)
         drops = self._drops(start + count, seed)[start:]
-        h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets)
+        h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets, squint=self.squint)
         text = (
             f"Munich, 28 GHz, ray-traced; {count} drops of {self.users} users, noise {noise:g} dBm"
         )
