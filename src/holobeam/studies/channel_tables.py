@@ -133,14 +133,14 @@ class SphericalWaves(ChannelTable):
     scatterers: Annotated[int, Field(ge=0)] = 0
     scatterer_gain_db: float = -10.0
 
-    def source(self, count: int, seed: int, start: int = 0) -> Source:
-        """Draw channels; ``fraunhofer`` gives the distances as multiples of that distance."""
+    def model_of(self) -> models.SphericalWave:
+        """Model with ``fraunhofer``, where given, as distances in metres."""
         array = upa(self.shape, wavelength=0.01, spacing=self.spacing)
         distance = self.distance
         if self.fraunhofer is not None:
             near, far = (multiple * array.fraunhofer_distance for multiple in self.fraunhofer)
             distance = (near, far)
-        model = models.SphericalWave(
+        return models.SphericalWave(
             array=array,
             users=self.users,
             distance=distance,
@@ -149,8 +149,12 @@ class SphericalWaves(ChannelTable):
             scatterers=self.scatterers,
             scatterer_gain_db=self.scatterer_gain_db,
         )
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = self.model_of()
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, array, "spherical waves, 30 GHz")
+        return Source.drawn(drawn, model.array, "spherical waves, 30 GHz")
 
 
 class Munich(ChannelTable):
