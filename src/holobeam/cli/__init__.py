@@ -10,7 +10,7 @@ import torch
 import typer
 
 from holobeam import __version__
-from holobeam.cli import demo, design
+from holobeam.cli import bench, demo, design
 from holobeam.cli.terminal import err, out
 from holobeam.errors import HolobeamError
 
@@ -57,3 +57,4 @@ app.command("list")(design.list_)
 app.command()(design.solve)
 app.command()(design.compare)
 app.command()(demo.demo)
+app.add_typer(bench.app, name="bench")
