@@ -226,7 +226,7 @@ def _fitted(
     pair = pair_fields(values.dtype)
     if pair is not None:
         values = values[pair[0]] + 1j * values[pair[1]]
-    full = values.reshape(shape).astype(np.complex128)
+    full = np.ascontiguousarray(values.reshape(shape), dtype=np.complex128)
     bad = ~np.isfinite(full)
     if bad.any():
         channels = np.atleast_1d(bad.any(axis=(0, *range(2, full.ndim))))
