@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,18 @@ def test_a_stranger_with_numpy_alone(holobeam, tmp_path, suffix):
     assert row["mean_of_ratios"] == pytest.approx((expected / best).mean(), rel=1e-4)
     assert row["worst_channel"] == int((expected / best).argmin())
     assert row["wins"] == 0
+
+
+def test_the_recipe_of_the_documentation_works(holobeam, tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "frozen-benchmark.md"
+    recipe = page.read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    assert holobeam("bench", "export", "digital-32", "--out", "digital-32.npz")[0] == 0
+    exec(compile(recipe, "recipe", "exec"), {})
+    claimed = float(capsys.readouterr().out)
+    code, text, _ = holobeam("bench", "score", "mine.npz", "--json")
+    assert code == 0
+    assert json.loads(text)["points"][0]["mean"] == pytest.approx(claimed, rel=1e-4)
 
 
 def test_solve_score_update(holobeam, tmp_path):

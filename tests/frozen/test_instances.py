@@ -69,6 +69,13 @@ def test_generators_of_today_give_the_channels_to_single_precision(name):
         assert np.all(np.abs(values - drawn[member]) <= 3e-6 * size)
 
 
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+def test_shared_arrays_cannot_be_changed(name):
+    for values in recipes.kept(name).values():
+        with pytest.raises(ValueError, match="read-only"):
+            values[...] = 0
+
+
 def test_data_are_small():
     folder = files("holobeam.frozen") / "data"
     assert sum(len(path.read_bytes()) for path in folder.iterdir() if path.is_file()) < 2e6

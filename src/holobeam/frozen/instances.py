@@ -305,7 +305,10 @@ INSTANCES: tuple[Instance, ...] = (
         "dBm",
     ),
 )
-"""The benchmark. Nothing here may change: a better idea is a new instance with a new name."""
+"""The benchmark, unchecked: :func:`instance` checks.
+
+Nothing here may change: a better idea is a new instance with a new name.
+"""
 
 
 @cache

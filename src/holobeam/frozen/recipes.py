@@ -112,11 +112,14 @@ def draw(name: str) -> Members:
 
 @cache
 def kept(name: str) -> Members:
-    """Read a set of channels as it was frozen; treat the arrays as read-only."""
+    """Read a set of channels as it was frozen; the arrays are read-only and shared."""
     if name not in RECIPES:
         raise unknown_name("channels", name, RECIPES)
     if name == "sparse-5x5":  # its data are bundled already
-        return _sparse()
+        members = _sparse()
+        for values in members.values():
+            values.flags.writeable = False
+        return members
     with as_file(files("holobeam.frozen") / "data" / f"{name}.npz") as path, reading(path):
         return read_npz(path, npz_names(path))
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from holobeam.channels.foreign import reading, refusal
 from holobeam.errors import FileError, InputError
 from holobeam.frozen.entries import Entry, check_text, write_whole
-from holobeam.frozen.instances import INSTANCES, Instance, instance, seal
+from holobeam.frozen.instances import Instance, instance, seal
 from holobeam.frozen.score import MARGIN, PointScore, values
 
 MAX_BYTES = 2**22
@@ -225,8 +225,3 @@ def _tidy(
     renamed = np.full(len(holders) + 1, NOBODY)
     renamed[kept] = range(len(kept))
     return Record(chosen, best, renamed[held_by], tuple(holders[index] for index in kept))
-
-
-def all_records() -> list[Record]:
-    """Bundled records of all instances."""
-    return [best_known(one.name) for one in INSTANCES]
