@@ -189,8 +189,8 @@ def test_an_installed_package_is_not_updated(monkeypatch, tmp_path):
 
 # -- our own solvers -----------------------------------------------------------------------------
 
-# Solver, starts, and what they reached when the record was made, less 0.004 (another machine may end
-# a start elsewhere): mean over channels of rate / best known, at the worst point.
+# Solver, starts, and what they reached when the record was made less 0.004, as another machine may
+# end a start elsewhere: mean over channels of rate / best known, at the worst point.
 FLOORS = {
     "rhs-5x5": ("mmse-fast", 1, 0.96),
     "rhs-8x8": ("mmse-fast", 1, 0.95),
