@@ -16,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from holobeam.arrays import Array, ula, upa
-from holobeam.channels import munich_panel, surface_benchmark
+from holobeam.channels import (
+    draw_drops,
+    munich,
+    munich_panel,
+    subcarrier_offsets,
+    surface_benchmark,
+)
 from holobeam.channels.bundled import MUNICH_FREQUENCY
 from holobeam.channels.foreign import reading
 from holobeam.channels.numpy_files import npz_names, read_npz
 from holobeam.errors import unknown_name
 from holobeam.frontends import build
 from holobeam.studies.sources import Request, load
-from holobeam.units import wavelength
+from holobeam.units import noise_power_dbm, wavelength
 
 FEEDS = ("rhs", "dma")
 """Front-ends whose feed depends on the places of the elements, and is therefore data too."""
@@ -51,9 +58,13 @@ class Recipe:
 
 
 def _drawn(source: str, request: Request, array: Array, feeds: tuple[str, ...]) -> Members:
-    members = {"h": load(source, request).h.numpy().astype(np.complex64)}
+    return _members(load(source, request).h, array, feeds, request.users)
+
+
+def _members(h: Tensor, array: Array, feeds: tuple[str, ...], rf_chains: int) -> Members:
+    members = {"h": h.numpy().astype(np.complex64)}
     for name in feeds:
-        feed = build(name, array, request.users).feed
+        feed = build(name, array, rf_chains).feed
         assert feed is not None
         members[f"feed_{name}"] = feed.numpy()
     return members
@@ -74,8 +85,13 @@ def _munich() -> Members:
 
 
 def _munich_wideband() -> Members:
-    array = munich_panel((8, 8)).array
-    return _drawn("munich", Request(32, 4, (8, 8), 8, 2026), array, ())
+    # Drops among the users that this small panel can serve, not the standard one's.
+    panel, noise = munich_panel((8, 8)), noise_power_dbm(100e6, 9.0)
+    kept = munich().keep_users(panel, noise_dbm=noise)
+    drops = draw_drops(kept, 32, 4, seed=2026)
+    tones = subcarrier_offsets(8, 100e6)
+    h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=tones)
+    return _members(h, panel.array, (), 4)
 
 
 def _sparse() -> Members:
