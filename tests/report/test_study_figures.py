@@ -7,12 +7,12 @@ import pytest
 
 from holobeam.report.study_data import measure, paired, panels, spots
 from holobeam.report.study_figures import (
+    against_time,
     along_axis,
     distribution,
     draw,
     figures_of,
     over_iterations,
-    rate_against_time,
 )
 from holobeam.report.study_tables import result_rows
 from holobeam.report.study_words import at_words, axis_label, looks, value_words
@@ -84,7 +84,7 @@ def test_history_is_the_mean_of_channels_and_ends_at_the_rate(small):
 
 
 def test_nobody_passes_the_frontier(small):
-    for plot in rate_against_time(figure(x="milliseconds", panels="problem.power_at"), small):
+    for plot in against_time(figure(x="milliseconds", panels="problem.power_at"), small):
         *lines, frontier = plot.lines
         assert frontier.quiet
         assert all(np.diff(frontier.y) >= 0)

@@ -15,7 +15,13 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.arrays import Array, near_field_vector
-from holobeam.channels.base import ChannelModel, complex_normal, uniform
+from holobeam.channels.base import (
+    BLOCK,
+    ChannelModel,
+    block_generator,
+    complex_normal,
+    uniform,
+)
 from holobeam.errors import InputError, check_choice, check_count
 from holobeam.units import db_to_linear
 
@@ -280,6 +286,19 @@ class SphericalWave(ChannelModel):
         gains = self._gains((count, self.users), generator)
         rows = torch.einsum("bkp,bkpn->bkn", gains, near_field_vector(self.array, points))
         return rows.unsqueeze(1)
+
+    def user_positions(
+        self, batch: int, seed: int, *, start: int = 0
+    ) -> Float[Tensor, "batch users 3"]:
+        """Where the users of the channels of a seed are, metres in the local frame."""
+        first, last = start // BLOCK, (start + batch - 1) // BLOCK
+        size = (BLOCK, self.users, 1 + self.scatterers)
+        # Positions are the first numbers that a block's generator gives: see draw.
+        blocks = [
+            self._points(size, block_generator(seed, block)) for block in range(first, last + 1)
+        ]
+        skip = start - first * BLOCK
+        return torch.cat(blocks)[skip : skip + batch, :, 0]
 
     def _points(
         self, size: tuple[int, ...], generator: torch.Generator

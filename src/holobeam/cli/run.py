@@ -24,7 +24,7 @@ from holobeam.cli.terminal import AsJson, check_writable, err, out, print_json
 from holobeam.errors import InputError, check_choice
 from holobeam.studies import engine
 from holobeam.studies.plan import Plan, make_plan
-from holobeam.studies.reading import find_studies, read_study
+from holobeam.studies.reading import find_studies, read_study, study_source
 
 DEFAULT_OUT = Path("results")
 
@@ -121,7 +121,8 @@ def _errands(
     errands = []
     for path in find_studies(places):
         plan = make_plan(read_study(path, overrides), quick)
-        errands.append(engine.Errand(plan, folder / plan.study.paper / plan.study.figure))
+        place = folder / plan.study.paper / plan.study.figure
+        errands.append(engine.Errand(plan, place, study_source(path, overrides)))
     names = [str(errand.folder) for errand in errands]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

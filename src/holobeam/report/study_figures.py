@@ -1,7 +1,7 @@
 """Figures of studies: results and a figure's table in, a picture out.
 
-A kind of figure is one function, named in :data:`DRAWERS` by what its table says of ``x``; every
-other ``x`` is an axis of the sweep. Kinds that are curves make plots and are wrapped by
+A kind of figure is one function in :data:`DRAWERS`. Curves are told apart by what the table says of
+``x``: any ``x`` that is not there is an axis of the sweep. They make plots and are wrapped by
 :func:`curves`; any other kind makes its picture itself.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from holobeam.report.figures import Axis, Line, Picture, Plot, line_picture
 from holobeam.report.labels import legend_columns
 from holobeam.report.study_data import Panel, Spot, measure, panels, relative, spots, tensor
+from holobeam.report.study_fields import beam_pictures
 from holobeam.report.study_words import QUANTITIES, Look, axis_label, looks, value_words
 from holobeam.studies.plan import number
 from holobeam.studies.results import Results
@@ -64,7 +65,8 @@ def draw(figure: FigureTable, results: Results, name: str) -> Picture | None:
     name
         Stem of its files.
     """
-    return DRAWERS.get(figure.x, curves(along_axis))(figure, results, name)
+    kind = figure.x if figure.kind == "curves" else figure.kind
+    return DRAWERS.get(kind, curves(along_axis))(figure, results, name)
 
 
 def curves(plotter: Plotter) -> Drawer:
@@ -284,39 +286,62 @@ def _fixed(figure: FigureTable, results: Results) -> list[Panel]:
     return panels(found, "", figure.panels)
 
 
-def rate_against_time(figure: FigureTable, results: Results) -> list[Plot]:
+def against_time(figure: FigureTable, results: Results) -> list[Plot]:
     """A quantity against solve time, and the frontier: what no other reaches sooner."""
+
+    def place(spot: Spot, label: str) -> tuple[float, bool] | None:
+        timing = results.timing(spot.point, label, figure.batch)
+        return None if timing is None else (timing.milliseconds, timing.contended)
+
+    text = "one channel at a time" if figure.batch == 1 else f"{figure.batch} channels at once"
+    return _against(figure, results, place, f"time per channel (ms), {text}")
+
+
+def against_dc_power(figure: FigureTable, results: Results) -> list[Plot]:
+    """A quantity against the mean DC power of the transmitter, and the frontier."""
+
+    def place(spot: Spot, label: str) -> tuple[float, bool] | None:
+        watts = measure(results, spot.point, label, "dc_watts")
+        return None if watts is None else (watts.mean, False)
+
+    return _against(figure, results, place, "DC power of the transmitter (W)")
+
+
+Placing = Callable[[Spot, str], tuple[float, bool] | None]
+"""Where a contestant stands at a spot, and whether its mark is left open."""
+
+
+def _against(figure: FigureTable, results: Results, place: Placing, name: str) -> list[Plot]:
     known = looks(results.study)
     found = [Spot(None, point) for point in results.points(figure.where)]
     plots = []
     for panel in panels(found, "", figure.panels, every=False):
         lines = []
         for label in _who(figure, results):
-            line = _timed_line(figure, results, panel, label, known[label])
+            line = _placed_line(figure, results, panel, (label, known[label]), place)
             if line is not None:
                 lines.append(line)
         if len(lines) > 1:
             lines.append(_frontier(lines))
-        text = "one channel at a time" if figure.batch == 1 else f"{figure.batch} channels at once"
-        x = Axis(f"time per channel (ms), {text}", log=figure.log_x)
+        x = Axis(name, log=figure.log_x)
         plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines)))
     return plots
 
 
-def _timed_line(
-    figure: FigureTable, results: Results, panel: Panel, label: str, look: Look
+def _placed_line(
+    figure: FigureTable, results: Results, panel: Panel, who: tuple[str, Look], place: Placing
 ) -> Line | None:
-    marks = []
+    label, look = who
+    marks = set()
     for spot in panel.spots:
-        timing = results.timing(spot.point, label, figure.batch)
-        value = _estimate(figure, results, spot, label)
-        if timing is not None and value is not None:
-            marks.append((timing.milliseconds, value.mean, timing.contended))
+        at, value = place(spot, label), _estimate(figure, results, spot, label)
+        if at is not None and value is not None:
+            marks.add((at[0], value.mean, at[1]))
     if not marks:
         return None
-    marks = sorted(set(marks))
-    line = _line(label, look, [m[0] for m in marks], [m[1] for m in marks])
-    return replace(line, marker=look.marker or "o", hollow=[m[2] for m in marks], width=1.6)
+    ordered = sorted(marks)
+    line = _line(label, look, [m[0] for m in ordered], [m[1] for m in ordered])
+    return replace(line, marker=look.marker or "o", hollow=[m[2] for m in ordered], width=1.6)
 
 
 def _frontier(lines: Sequence[Line]) -> Line:
@@ -335,6 +360,8 @@ def _frontier(lines: Sequence[Line]) -> Line:
 DRAWERS: dict[str, Drawer] = {
     "iteration": curves(over_iterations),
     "user_rate": curves(distribution),
-    "milliseconds": curves(rate_against_time),
+    "milliseconds": curves(against_time),
+    "dc_watts": curves(against_dc_power),
+    "field": beam_pictures,
 }
-"""Kinds of figures by ``x``."""
+"""Kinds of figures by ``kind``, those that are curves by ``x``."""

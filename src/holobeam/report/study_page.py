@@ -178,10 +178,13 @@ def _figures(
 
 def _caption(figure: FigureTable, results: Results) -> str:
     parts = [escape(figure.caption)] if figure.caption else []
+    if figure.kind == "field":
+        parts.append("One channel; star: the user that the beam is for, rings: the others.")
+        return " ".join(parts)
     timed = "milliseconds" in {figure.x, figure.y}
     if timed:
         parts.append("Times are medians; open markers: other work ran beside, upper bounds.")
-    if figure.x == "milliseconds":
+    if figure.x in {"milliseconds", "dc_watts"}:
         parts.append("Dotted: the frontier, which nobody passes to the upper left.")
     elif not timed:
         count = max((len(series) for series in results.series.values()), default=0)
@@ -269,8 +272,9 @@ def _made(standing: Standing, results: Results, made_by: tuple[str, str]) -> str
 
 def _facts(standing: Standing, results: Results) -> list[tuple[str, str]]:
     study = results.study
+    drawn = study.channels.model_dump(exclude_unset=True) if study.channels else {}
     facts = [
-        ("channels", f"{study.count}, {_flat(study.channels.model_dump(exclude_unset=True))}"),
+        ("channels", f"{study.count}, {_flat(drawn)}" if drawn else "not written yet"),
         ("seed", str(study.seed)),
         ("operating point", _flat(study.problem.model_dump(exclude_unset=True)) or "swept"),
     ]

@@ -126,6 +126,21 @@ _BUILT_IN = (
         (("begin", "matched"), ("max_iterations", 60), ("equal_power", False)),
     ),
     Entry(
+        "mmse-gradient",
+        "holobeam.solvers.inner_steps:InnerSteps",
+        "mmse with gradient steps in place of the sweep: what the sweep saves",
+        "mmse paper, remark (our reading); methods 3",
+        "every front-end but digital",
+    ),
+    Entry(
+        "mmse-fp",
+        "holobeam.solvers.inner_steps:InnerSteps",
+        "mmse with the auxiliaries of a fractional programme, renewed once an iteration",
+        "mmse paper, remark (our reading); methods 3",
+        "every front-end but digital",
+        (("rule", "fp"),),
+    ),
+    Entry(
         "mmse-fast",
         "holobeam.solvers.alternating:surface_solver",
         "digital fit, annealed noise, sweeps with guarded extrapolation",

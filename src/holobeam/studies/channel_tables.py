@@ -25,6 +25,9 @@ from holobeam.units import noise_power_dbm
 Shape = tuple[PositiveInt, PositiveInt]
 Span = tuple[float, float]
 
+WAVELENGTH = 0.01
+"""Metres, 30 GHz: what normalised channels are given, so that guided waves have lengths."""
+
 
 class Table(BaseModel):
     """A table of a study file: unknown keys are refused, values never change."""
@@ -53,7 +56,7 @@ class PathWise(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.PlanarPaths(self.shape, self.users, self.spacing, (1.0,) * self.paths)
-        array = upa(self.shape, spacing=self.spacing)
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         name = f"path-wise ({self.paths} equal paths)"
         return Source.drawn(model.sample(count, seed, start=start), array, name)
 
@@ -70,7 +73,7 @@ class SparsePaths(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.PlanarPaths(self.shape, self.users, self.spacing, self.path_variances)
-        array = upa(self.shape, spacing=self.spacing)
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         name = f"sparse paths ({' and '.join(f'{v:g}' for v in self.path_variances)})"
         return Source.drawn(model.sample(count, seed, start=start), array, name)
 
@@ -87,7 +90,7 @@ class SalehValenzuela(ChannelTable):
         """Draw channels."""
         model = models.SalehValenzuela(self.antennas, self.users, self.paths, self.normalization)
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, ula(self.antennas), "SalehValenzuela")
+        return Source.drawn(drawn, ula(self.antennas, WAVELENGTH), "SalehValenzuela")
 
 
 class LaplacianClusters(ChannelTable):
@@ -105,7 +108,7 @@ class LaplacianClusters(ChannelTable):
             self.antennas, self.users, self.clusters, self.rays, self.spread_deg
         )
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, ula(self.antennas), "LaplacianClusters")
+        return Source.drawn(drawn, ula(self.antennas, WAVELENGTH), "LaplacianClusters")
 
 
 class Rayleigh(ChannelTable):
@@ -117,7 +120,9 @@ class Rayleigh(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.Rayleigh(self.shape[0] * self.shape[1], self.users)
-        return Source.drawn(model.sample(count, seed, start=start), upa(self.shape), "Rayleigh")
+        return Source.drawn(
+            model.sample(count, seed, start=start), upa(self.shape, WAVELENGTH), "Rayleigh"
+        )
 
 
 class SphericalWaves(ChannelTable):
@@ -127,19 +132,20 @@ class SphericalWaves(ChannelTable):
     shape: Shape = (16, 16)
     spacing: PositiveFloat = 0.5
     distance: Span = (5.0, 50.0)
-    fraunhofer_distances: PositiveFloat | None = None
+    fraunhofer: Span | None = None
     azimuth_deg: Span = (-60.0, 60.0)
     elevation_deg: Span = (-30.0, 30.0)
     scatterers: Annotated[int, Field(ge=0)] = 0
     scatterer_gain_db: float = -10.0
 
-    def source(self, count: int, seed: int, start: int = 0) -> Source:
-        """Draw channels; ``fraunhofer_distances`` puts every user at that multiple."""
-        array = upa(self.shape, wavelength=0.01, spacing=self.spacing)
+    def model_of(self) -> models.SphericalWave:
+        """Model with ``fraunhofer``, where given, as distances in metres."""
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         distance = self.distance
-        if self.fraunhofer_distances is not None:
-            distance = (self.fraunhofer_distances * array.fraunhofer_distance,) * 2
-        model = models.SphericalWave(
+        if self.fraunhofer is not None:
+            near, far = (multiple * array.fraunhofer_distance for multiple in self.fraunhofer)
+            distance = (near, far)
+        return models.SphericalWave(
             array=array,
             users=self.users,
             distance=distance,
@@ -148,12 +154,26 @@ class SphericalWaves(ChannelTable):
             scatterers=self.scatterers,
             scatterer_gain_db=self.scatterer_gain_db,
         )
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels."""
+        model = self.model_of()
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, array, "spherical waves, 30 GHz")
+        return Source.drawn(drawn, model.array, "spherical waves, 30 GHz")
 
 
 class Munich(ChannelTable):
-    """Ray-traced Munich at 28 GHz, link budget included."""
+    """Ray-traced Munich at 28 GHz, link budget included.
+
+    Attributes
+    ----------
+    noise_bandwidth
+        Hz over which noise is counted; the whole bandwidth by default.
+    squint
+        Whether steering follows the subcarrier's frequency, as it does in nature.
+    drops
+        The 64 drops that come with holobeam, or random ones of the same users.
+    """
 
     model: Literal["munich"]
     shape: Shape = (16, 16)
@@ -161,15 +181,17 @@ class Munich(ChannelTable):
     subcarriers: PositiveInt = 1
     bandwidth: PositiveFloat = 100e6
     noise_figure_db: float = 9.0
+    noise_bandwidth: PositiveFloat | None = None
+    squint: bool = True
     drops: Literal["bundled", "random"] = "random"
 
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Trace channels of drops ``start .. start + count - 1``."""
         panel = munich_panel(self.shape, self.spacing)
-        noise = noise_power_dbm(self.bandwidth, self.noise_figure_db)
+        noise = noise_power_dbm(self.noise_bandwidth or self.bandwidth, self.noise_figure_db)
         offsets = subcarrier_offsets(self.subcarriers, self.bandwidth)
         drops = self._drops(start + count, seed)[start:]
-        h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets)
+        h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets, squint=self.squint)
         text = (
             f"Munich, 28 GHz, ray-traced; {count} drops of {self.users} users, noise {noise:g} dBm"
         )
@@ -217,7 +239,7 @@ class ChannelFile(ChannelTable):
                 f"{shape[0]}x{shape[1]} against {h.shape[3]} antennas in {self.path}",
                 "its product must be the number of antennas",
             )
-        return Source.drawn(h, upa(shape, spacing=self.spacing), Path(self.path).name)
+        return Source.drawn(h, upa(shape, WAVELENGTH, self.spacing), Path(self.path).name)
 
 
 Channels = Annotated[

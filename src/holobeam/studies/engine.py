@@ -62,10 +62,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Errand:
-    """A plan and the folder that its results go into."""
+    """A plan, the folder that its results go into, and the text of the study file."""
 
     plan: Plan
     folder: Path
+    source: str = ""
 
 
 def local_runner(workers: int | None = None, device: str = "cpu") -> Runner:
@@ -140,6 +141,7 @@ def _open(errands: Sequence[Errand]) -> None:
         plan = errand.plan
         store.write_manifest(
             {
+                "source": errand.source,
                 "study": plan.study.model_dump(mode="json", exclude_unset=True),
                 "quick": plan.quick,
                 "left_out": list(plan.left_out),

@@ -304,6 +304,8 @@ def number(value: Any) -> float | None:
 
 def _case(study: Study, table: SolverTable, point: Point) -> Case:
     """Put the values of a point where its axes say."""
+    if study.channels is None:
+        raise InputError(study.name, "it has no channels", "complete the study file")
     frontend_name = table.frontend or next(iter(study.frontends))
     tree: dict[str, Any] = {
         "channels": study.channels.model_dump(exclude_unset=True),

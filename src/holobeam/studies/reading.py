@@ -55,6 +55,12 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     return study
 
 
+def study_source(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Text of a study file, with the overrides that it was run with as comments."""
+    notes = "".join(f"# --set {override}\n" for override in overrides)
+    return notes + _text(Path(path))
+
+
 def find_studies(places: Iterable[str | Path]) -> list[Path]:
     """List the study files that some files and folders stand for, each once, in order.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
 from holobeam.studies.scenario import FrontendChoice, Operation
@@ -82,6 +82,8 @@ class FigureTable(Table):
 
     Attributes
     ----------
+    kind
+        ``curves``, or ``field``: where the power of a user's beam goes, one picture a solver.
     x
         Path of the axis, or ``iteration``, ``milliseconds`` (batch of ``batch``), ``user_rate``
         (distribution).
@@ -94,7 +96,8 @@ class FigureTable(Table):
     """
 
     title: str
-    x: str
+    kind: Literal["curves", "field"] = "curves"
+    x: str = ""
     y: Quantity = "sum_rate"
     panels: str = ""
     solvers: list[str] = Field(default_factory=list)
@@ -229,7 +232,8 @@ class Study(Table):
     variations
         Settings varied one at a time about the nominal ones, over the same sweep.
     needs
-        Solvers without which the study is skipped, loudly.
+        Solvers without which the study is skipped, loudly; until they are there, channels,
+        front-ends and solvers may be missing.
     """
 
     title: str
@@ -239,10 +243,10 @@ class Study(Table):
     count: PositiveInt = 100
     shard: PositiveInt = 64
     seed: Annotated[int, Field(ge=0)] = 0
-    channels: Channels
+    channels: Channels | None = None
     problem: Operation = Field(default_factory=Operation)
-    frontends: dict[str, FrontendChoice]
-    solvers: list[SolverTable]
+    frontends: dict[str, FrontendChoice] = Field(default_factory=dict)
+    solvers: list[SolverTable] = Field(default_factory=list)
     sweep: dict[str, list[Value]] = Field(default_factory=dict)
     variations: dict[str, list[Value]] = Field(default_factory=dict)
     needs: list[str] = Field(default_factory=list)
@@ -252,12 +256,16 @@ class Study(Table):
     expect: list[Relation] = Field(default_factory=list)
     claim: ClaimTable | None = None
 
-    @field_validator("solvers", "frontends")
-    @classmethod
-    def _not_empty(cls, value: Any) -> Any:
-        if not value:
-            raise ValueError("at least one is needed")
-        return value
+    @model_validator(mode="after")
+    def _whole(self) -> Study:
+        parts = {name: getattr(self, name) for name in ("channels", "frontends", "solvers")}
+        missing = [name for name, part in parts.items() if not part]
+        if missing and not self.needs:
+            lacking = " and ".join(missing)
+            raise ValueError(
+                f"{lacking} missing; only a study that waits (needs = [...]) may do so"
+            )
+        return self
 
     @property
     def name(self) -> str:

@@ -120,7 +120,8 @@ class Store:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Say in ``study.json`` what the folder holds results of."""
-        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        # Unsorted: the order of axes is that of the study file.
+        text = json.dumps(manifest, indent=1) + "\n"
         write_atomically(self.folder / "study.json", text.encode())
 
     def manifest(self) -> dict[str, Any]:
