@@ -1,12 +1,16 @@
 """Figures of studies: what is drawn from which results."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 
+from holobeam.errors import InputError
+from holobeam.report.figures import Axis, Line, Plot, line_picture
 from holobeam.report.study_data import measure, paired, panels, spots
 from holobeam.report.study_figures import (
+    against_dc_power,
     against_time,
     along_axis,
     distribution,
@@ -17,7 +21,10 @@ from holobeam.report.study_figures import (
 from holobeam.report.study_tables import result_rows
 from holobeam.report.study_words import at_words, axis_label, looks, value_words
 from holobeam.studies import win_rate
+from holobeam.studies.results import load_results
 from holobeam.studies.spec import FigureTable
+
+SMALL_BASELINE = '_<script>alert(1)</script> & "quoted" $\\frac$ href="#x"'
 
 
 @pytest.fixture
@@ -164,3 +171,44 @@ def test_roles_have_looks(small):
     assert not subject.dashed
     assert subject.width > baseline.width
     assert len({look.colour for look in found.values()}) == 3
+
+
+def test_power_is_an_axis_too(small):
+    (plot, _) = against_dc_power(figure(x="dc_watts", panels="problem.power_at"), small)
+    *lines, _ = plot.lines
+    for line in lines:
+        watts = [
+            small.get(point, line.label).dc_power.mean() / 1e3
+            for point in small.points({"problem.power_at": ["feeds"]})
+        ]
+        assert line.x == pytest.approx(sorted(watts))
+
+
+def test_names_beside_marks_keep_out_of_each_others_way():
+    lines = [Line(f"contestant {i}", [1.0 + 0.01 * i], [1.0], "blue", marker="o") for i in range(6)]
+    plot = Plot("t", lines, Axis("x", limits=(0, 2)), Axis("y", limits=(0, 2)), "beside")
+    picture = line_picture("p", [plot], (9.0, 5.0), "alt")
+    (ax,) = picture.figure.axes
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_field_pictures_follow_the_results(small_run, tmp_path):
+    field = {"title": "Beams", "kind": "field", "where": {"problem.snr_db": [10]}}
+    place = small_run(
+        tmp_path,
+        count=2,
+        figures=[field],
+        timing=None,
+        claim=None,
+        expect=[],
+        channels={"model": "spherical-wave", "users": 2, "shape": [4, 4]},
+        sweep={"problem.snr_db": [0, 10]},
+    )
+    results = load_results(place)
+    picture = draw(results.study.figures[0], results, "beams")
+    assert {row[0] for row in picture.rows} == {"MMSE (our reading)", SMALL_BASELINE}
+    assert max(row[4] for row in picture.rows) == 0.0
+    with pytest.raises(InputError, match="2 points"):
+        draw(FigureTable(title="t", kind="field"), results, "beams")

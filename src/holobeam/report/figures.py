@@ -128,8 +128,8 @@ class Plot:
     x, y
         Axes.
     labels
-        ``margin``: end labels in a column at the right; ``point``: beside each end or anchor;
-        ``legend``: below the axes.
+        ``margin``: end labels in a column at the right; ``point``: at the right of each end, or
+        beside its anchor; ``beside``: on the free side of each end; ``legend``: below the axes.
     levels
         Dotted horizontal lines, each with a text.
     """

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from holobeam.report.style import PALETTE
 
@@ -22,6 +24,8 @@ MARGIN = 1.035
 
 DASHES = (0, (3.5, 2.2))
 DOTS = (0, (1, 2))
+
+Side = tuple[float, float, Literal["left", "center", "right"]]
 
 LETTER = 5.6
 """Mean width of a letter of a legend, points."""
@@ -82,6 +86,8 @@ def place_labels(ax: Axes, plot: Plot, labels: Sequence[Annotation]) -> None:
     """Move end labels up and down until none touches another; leaders show where they belong."""
     named = [line for line in plot.lines if not line.quiet]
     at_end = [place for place, line in enumerate(named) if line.anchor is None]
+    if plot.labels == "beside":
+        _place_beside(ax, plot.lines, labels)
     if plot.labels != "margin" or not at_end:
         return
     lines = [named[place] for place in at_end]
@@ -101,6 +107,63 @@ def place_labels(ax: Axes, plot: Plot, labels: Sequence[Annotation]) -> None:
             clip_on=False,
             zorder=2,
         )
+
+
+def _place_beside(ax: Axes, lines: Sequence[Line], labels: Sequence[Annotation]) -> None:
+    """Put the name of each curve to the free side of its last point."""
+    reach = 4.0 * ax.figure.dpi / 72.0
+    taken = [box for line in lines for box in _boxes(ax, line, reach)]
+    inside = ax.get_window_extent()
+
+    def cost(label: Annotation, side: Side) -> float:
+        _move(label, side)
+        box = label.get_window_extent()
+        hits = float(sum(box.overlaps(other) for other in taken))
+        outside = bool(box.x0 < inside.x0 or box.x1 > inside.x1 or box.y1 > inside.y1)
+        return hits + 3.0 * outside
+
+    for label in labels:
+        label.set_fontsize(9)
+        label.set_fontweight("normal")
+        _move(label, min(SIDES, key=partial(cost, label)))
+        taken.append(label.get_window_extent())
+
+
+def _boxes(ax: Axes, line: Line, reach: float) -> list[Bbox]:
+    """Pixels around the marks of a curve, or along its stairs."""
+    points = ax.transData.transform(np.column_stack([line.x, line.y]))
+    if not line.stairs:
+        return [Bbox([point - reach, point + reach]) for point in points]
+    flat = [Bbox([a - 1.0, (b[0], a[1] + 1.0)]) for a, b in pairwise(points)]
+    steep = [Bbox([(b[0] - 1.0, a[1]), (b[0] + 1.0, b[1])]) for a, b in pairwise(points)]
+    return [*flat, *steep]
+
+
+SIDES: tuple[Side, ...] = (
+    (7, 0, "left"),
+    (-7, 0, "right"),
+    (7, 9, "left"),
+    (7, -9, "left"),
+    (-7, 9, "right"),
+    (-7, -9, "right"),
+    (0, 12, "center"),
+    (0, -12, "center"),
+    (7, 19, "left"),
+    (7, -19, "left"),
+    (-7, 19, "right"),
+    (-7, -19, "right"),
+    (0, 24, "center"),
+    (0, -24, "center"),
+    (7, -31, "left"),
+    (-7, -31, "right"),
+)
+"""Where a name may stand, in points from its mark, the best place first."""
+
+
+def _move(label: Annotation, side: Side) -> None:
+    right, up, align = side
+    label.set_position((right, up))
+    label.set_horizontalalignment(align)
 
 
 def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:

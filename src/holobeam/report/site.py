@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holobeam import __version__
 from holobeam.errors import FileError
-from holobeam.report.html import Page, badge
+from holobeam.report.html import Page, badge, folded
 from holobeam.report.standing import Standing
 from holobeam.report.study_page import Shown, add_figure, add_study, verdict_badge
 from holobeam.report.study_words import TONES
@@ -32,6 +32,9 @@ OUR_READING = ("mmse", "multicell")
 
 FRONTIER = "holobeam/frontier"
 """Study whose first figure stands on the front page."""
+
+SHOWN_AWAY = 8
+"""Lines of what is not there that are open from the start."""
 
 RULE = (
     "<b>Holds</b>, <b>holds in part</b> and <b>does not hold</b> are said only of runs at the "
@@ -212,7 +215,6 @@ def _away(page: Page, standings: Sequence[Standing]) -> None:
     lines += [f"{s.name}: {s.problem}" for s in standings if s.problem]
     if lines:
         items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(lines))
-        page.raw(
-            '<div class="loud" style="--tone:var(--violet)"><b>Not there yet</b>'
-            f"<ul>{items}</ul></div>"
-        )
+        count = f"Not there yet: {len(set(lines))}"
+        listed = folded(count, f"<ul>{items}</ul>", len(lines) <= SHOWN_AWAY)
+        page.raw(f'<div class="loud" style="--tone:var(--violet)">{listed}</div>')

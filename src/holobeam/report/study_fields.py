@@ -63,7 +63,7 @@ def _entries(figure: FigureTable, results: Results) -> list[Entry]:
 def _rows(label: str, field: Field) -> list[Row]:
     distances, angles = field.distance.tolist(), field.azimuth_deg.tolist()
     return [
-        (label, user, distance, angle, level)
+        (label, user, round(distance, 6), round(angle, 3), round(level, 2))
         for user, power in enumerate(field.power_db[:MOST_USERS].tolist())
         for distance, line in zip(distances, power, strict=True)
         for angle, level in zip(angles, line, strict=True)
@@ -94,10 +94,12 @@ def _draw(title: str, fields: Sequence[tuple[str, Field]]) -> Figure:
 def _short(label: str, columns: int) -> str:
     from textwrap import fill
 
-    return fill(label, max(10, 90 // columns))
+    return fill(label, max(10, 70 // columns))
 
 
 def _map(ax: Axes, field: Field, user: int) -> QuadMesh:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     mesh = ax.pcolormesh(
         field.azimuth_deg.numpy(),
         field.distance.numpy(),
@@ -109,6 +111,9 @@ def _map(ax: Axes, field: Field, user: int) -> QuadMesh:
         rasterized=True,
     )
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(visible=False)
     ax.tick_params(labelsize=8)
     for other, (distance, azimuth) in enumerate(field.users.tolist()):

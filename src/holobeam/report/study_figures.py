@@ -30,6 +30,9 @@ END_LABELS = 8
 WIDTH = 9.2
 """Inches: drawn at this width on a page, letters have the size of the page's small ones."""
 
+BESIDE_LABELS = 16
+"""Marks that are named beside themselves."""
+
 LONGEST_END_LABEL = 44
 """Letters of a name that still fits beside the axes."""
 
@@ -83,13 +86,8 @@ def _draw_curves(
     many = len(plots) > 1
     lines = [line for plot in plots for line in plot.lines if not line.quiet]
     names = list(dict.fromkeys(line.label for line in lines))
-    below = (
-        many
-        or len(names) > END_LABELS
-        or max(map(len, names)) > LONGEST_END_LABEL
-        or plots[0].labels == "legend"
-    )
-    labels = "legend" if below else "margin"
+    labels = _labels_of(plots, names)
+    below = labels == "legend"
     plots = [
         replace(plot, title=plot.title if many else figure.title, labels=labels) for plot in plots
     ]
@@ -99,6 +97,15 @@ def _draw_curves(
         plots = [replace(plot, lines=[_thin(line) for line in plot.lines]) for plot in plots]
     size = _size(len(plots), columns, names if below else [])
     return line_picture(name, plots, size, alt, columns=columns, title=figure.title if many else "")
+
+
+def _labels_of(plots: Sequence[Plot], names: Sequence[str]) -> str:
+    """Where names go: where the plot wants them, if there is room for them."""
+    wanted = plots[0].labels
+    most = BESIDE_LABELS if wanted == "beside" else END_LABELS
+    longest = max(map(len, names))
+    room = len(plots) == 1 and len(names) <= most and longest <= LONGEST_END_LABEL
+    return wanted if room else "legend"
 
 
 def _thin(line: Line) -> Line:
@@ -324,7 +331,7 @@ def _against(figure: FigureTable, results: Results, place: Placing, name: str) -
         if len(lines) > 1:
             lines.append(_frontier(lines))
         x = Axis(name, log=figure.log_x)
-        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines)))
+        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines), "beside"))
     return plots
 
 
