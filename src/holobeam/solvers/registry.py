@@ -13,9 +13,13 @@ from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
 
 ENTRY_POINT_GROUP = "holobeam.solvers"
+
+REFIT = "+w"
+"""Behind any solver's name: re-optimise the digital part with the controls held."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,13 @@ _BUILT_IN = (
         "variant of the unfolded-pga paper; methods 7",
         "every front-end",
     ),
+    Entry(
+        "pga",
+        "holobeam.solvers.ascent:ProjectedGradientAscent",
+        "projected gradient ascent with fixed steps, 10 on the phases for one on the digital part",
+        "unfolded-pga paper; methods 11",
+        "phase shifters, one power budget",
+    ),
 )
 
 
@@ -190,11 +201,15 @@ def solver(name: str, **options: Any) -> Solver:
     Parameters
     ----------
     name
-        One of :func:`available`; an unknown name is answered with its nearest neighbours.
+        One of :func:`available`; an unknown name is answered with its nearest neighbours. With
+        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found.
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
     entries = _entries()
+    base = name.removesuffix(REFIT)
+    if base != name and name not in entries:
+        return refitted(solver(base, **options), name)
     if name not in entries:
         raise unknown_name("solver", name, entries)
     return entries[name].make(**options)
