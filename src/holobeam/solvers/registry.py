@@ -71,6 +71,7 @@ def _option_names(factory: Any) -> list[str]:
 
 _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
+_FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 _BUILT_IN = (
@@ -172,6 +173,43 @@ _BUILT_IN = (
         "projected gradient ascent with fixed steps, 10 on the phases for one on the digital part",
         "unfolded-pga paper; methods 11",
         "phase shifters, one power budget",
+    ),
+    Entry(
+        "sca",
+        "holobeam.solvers.successive_convex:SuccessiveConvex",
+        "successive convex approximation of the sum rate, from zero forcing",
+        "methods 13",
+        "digital, one power budget",
+    ),
+    Entry(
+        "sca-rmm",
+        _FACTORS,
+        "digital SCA, then Riemannian factorisation, digital part by least squares",
+        "baseline of the unfolded-pga paper; methods 12, 13",
+        "phase shifters",
+        (("target", "sca"),),
+    ),
+    Entry(
+        "manifold-cg",
+        _FACTORS,
+        "Riemannian conjugate gradients on the factorisation of the digital optimum",
+        "methods 12",
+        "phase shifters",
+    ),
+    Entry(
+        "pe-altmin",
+        _FACTORS,
+        "phase extraction: alternating factorisation with a semi-unitary digital part",
+        "methods 12",
+        "phase shifters",
+        (("rule", "pe"), ("max_iterations", 50)),
+    ),
+    Entry(
+        "omp",
+        "holobeam.solvers.factorisation:OrthogonalMatchingPursuit",
+        "orthogonal matching pursuit of the digital optimum over 128 beams",
+        "methods 12",
+        "fully connected phase shifters",
     ),
 )
 
