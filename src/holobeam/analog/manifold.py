@@ -13,8 +13,8 @@ from holobeam.analog.quadratic import Quadratic
 from holobeam.errors import InputError
 from holobeam.frontends.element_sets import Circle, ElementSet
 
-Value = Callable[[Tensor], Tensor]
-"""Objective per channel, ``(B,)``, of controls ``(B, N, C)``."""
+Value = Callable[[Tensor, Tensor | None], Tensor]
+"""Objective per channel of controls ``(rows, N, C)``; rows are indices of channels, None is all."""
 
 Gradient = Callable[[Tensor], Tensor]
 """Its Wirtinger gradient with respect to the conjugate controls, ``(B, N, C)``."""
@@ -46,6 +46,25 @@ class Descent:
     stride: Float[Tensor, " batch"]
 
 
+def retract(
+    circle: Circle, z: Complex[Tensor, "batch antennas controls"]
+) -> Complex[Tensor, "batch antennas controls"]:
+    """Nearest points of the circle; its right-most one for the centre itself."""
+    if circle.centre == 0:
+        return unit_modulus(z, circle.radius)
+    return circle.centre + unit_modulus(z - circle.centre, circle.radius)
+
+
+def unit_modulus(z: Complex[Tensor, "*shape"], radius: float = 1.0) -> Complex[Tensor, "*shape"]:
+    """``radius z / |z|``, and ``radius`` where z is 0; differentiable away from 0."""
+    # Several times faster than sgn: complex moduli guard against overflow that can't occur here.
+    energy = torch.addcmul(z.real.square(), z.imag, z.imag)
+    tiny = torch.finfo(energy.dtype).tiny
+    scale = energy.clamp(min=tiny).rsqrt()
+    # A square below the smallest number says nothing about the direction: those go to the right.
+    return torch.where(energy > tiny, z * (scale * radius if radius != 1.0 else scale), radius)
+
+
 def tangent(
     circle: Circle,
     q: Complex[Tensor, "batch antennas controls"],
@@ -65,15 +84,13 @@ def begin_descent(
 ) -> Descent:
     """Steepest descent direction at ``q``; ``stride`` is half of the first step tried."""
     slope = tangent(circle, q, 2.0 * gradient(q))
-    at = value(q)
+    at = value(q, None)
     if not isinstance(stride, Tensor):
         stride = torch.full_like(at, stride)
     return Descent(q, at, slope, -slope, stride)
 
 
-def conjugate_step(
-    circle: Circle, value: Value, gradient: Gradient, descent: Descent
-) -> Descent:
+def conjugate_step(circle: Circle, value: Value, gradient: Gradient, descent: Descent) -> Descent:
     """One Polak-Ribiere step with an Armijo search: no channel's objective rises.
 
     The search halves from twice the last accepted step, for each channel on its own; a channel
@@ -105,21 +122,30 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 def _armijo(
     circle: Circle, value: Value, descent: Descent, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Bool[Tensor, " batch"]]:
-    """Backtrack until the objective falls by a share of the slope: control, value, step, moved."""
-    stride = 2.0 * descent.stride
-    control, best = descent.control, descent.value
-    moved = torch.zeros_like(stride, dtype=torch.bool)
+    """Backtrack until the objective falls by a share of the slope: control, value, step, moved.
+
+    Channels that have found their step leave the search, so that the longest search does not cost
+    everybody its length.
+    """
+    control, best = descent.control.clone(), descent.value.clone()
+    kept = descent.stride.clone()
+    moved = torch.zeros_like(slope, dtype=torch.bool)
+    stride, rows = 2.0 * descent.stride, None
+    origin, direction, start = descent.control, descent.direction, descent.value
     for _ in range(_HALVINGS):
-        trial = circle.project(descent.control + stride[:, None, None] * descent.direction)
-        at = value(trial)
-        enough = (at <= descent.value - _SUFFICIENT * stride * slope) & (slope > 0) & ~moved
-        control = torch.where(enough[:, None, None], trial, control)
-        best = torch.where(enough, at, best)
-        moved = moved | enough
-        if bool((moved | (slope <= 0)).all()):
+        trial = retract(circle, origin + stride[:, None, None] * direction)
+        at = value(trial, rows)
+        enough = (at <= start - _SUFFICIENT * stride * slope) & (slope > 0)
+        into = enough.nonzero().squeeze(1) if rows is None else rows[enough]
+        control[into], best[into] = trial[enough], at[enough]
+        kept[into], moved[into] = stride[enough], True
+        left = (~enough & (slope > 0)).nonzero().squeeze(1)
+        if left.numel() == 0:
             break
-        stride = torch.where(moved, stride, 0.5 * stride)
-    return control, best, torch.where(moved, stride, descent.stride), moved
+        rows = left if rows is None else rows[left]
+        stride, slope, start = 0.5 * stride[left], slope[left], start[left]
+        origin, direction = origin[left], direction[left]
+    return control, best, kept, moved
 
 
 def conjugate_gradients(
@@ -127,6 +153,7 @@ def conjugate_gradients(
     value: Value,
     gradient: Gradient,
     q: Complex[Tensor, "batch antennas controls"],
+    *,
     iterations: int = 10,
     stride: Float[Tensor, " batch"] | float = 1.0,
 ) -> Descent:
@@ -167,12 +194,24 @@ def manifold_descent(
             f"got {type(element_set).__name__}",
             "Riemannian steps need a Circle; use coordinate_descent",
         )
-    # The curvature says what a step is: the smallest one is safe for a diagonal quadratic.
+    # What a step of order 1 over the largest curvature is for: the first trials are of its size.
     scale = quadratic.curvature().amax(dim=(1, 2))
     stride = 0.25 / scale.clamp(min=torch.finfo(scale.dtype).tiny)
     run = conjugate_gradients(
-        element_set, quadratic.value, quadratic.gradient, q, iterations, stride
+        element_set,
+        lambda at, rows: _of(quadratic, rows).value(at),
+        quadratic.gradient,
+        q,
+        iterations=iterations,
+        stride=stride,
     )
     return run.control
 
 
+def _of(quadratic: Quadratic, rows: Tensor | None) -> Quadratic:
+    if rows is None:
+        return quadratic
+    z = None if quadratic.z is None else quadratic.z[rows]
+    return Quadratic(
+        quadratic.y[rows], quadratic.t[rows], quadratic.d[rows], quadratic.rho[rows], z
+    )

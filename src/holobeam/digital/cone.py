@@ -65,7 +65,7 @@ def solve_cone(e: Any, phi: Any, weights: Any) -> Any:
         if phi[k] == 0 or weights[k] == 0:
             conditions += [g[k] == 0, b[k] == 1.0, w[:, k] == 0]
             continue
-        rest = cp.hstack([*(heard[k, l] for l in range(users) if l != k), 1.0])
+        rest = cp.hstack([*(heard[k, j] for j in range(users) if j != k), 1.0])
         conditions += [
             cp.imag(heard[k, k]) == 0,
             cp.norm(rest) <= b[k],

@@ -75,9 +75,7 @@ def expand(
     interference = power.masked_fill(own, 0.0).sum(dim=3) + 1.0
     signal = power.diagonal(dim1=2, dim2=3)
     phi = signal.sqrt() / interference
-    return Surrogate(
-        e, phi, signal / interference, user_weights.unsqueeze(1).expand_as(phi), joint
-    )
+    return Surrogate(e, phi, signal / interference, user_weights.unsqueeze(1).expand_as(phi), joint)
 
 
 def _heard(received: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
+from holobeam.analog.manifold import unit_modulus
 from holobeam.digital.rate_gradient import gradient_of_analog, gradient_of_digital, rate_slope
 from holobeam.digital.zero_forcing import regularised_zero_forcing, zero_forcing
 from holobeam.errors import InputError, ShapeError, check_count
@@ -18,7 +19,7 @@ from holobeam.solvers.base import Solver, State, make_state
 from holobeam.solvers.phase_shifters import (
     PhaseShifterSolver,
     least_squares_digital,
-    unit_modulus,
+    plain_feed,
 )
 from holobeam.solvers.starts import matched_control, noise_over_power, random_control, relaxed
 
@@ -135,7 +136,7 @@ def ascend_control(
     """
     frontend = problem.frontend
     feed = frontend.scaled_feed()
-    plain = frontend.controls > 1 and bool((feed == 1).all())
+    plain = plain_feed(frontend)
     radius = relaxed(frontend.element_set).radius
     noise = problem.noise_power.unsqueeze(1)
     for size in sizes:

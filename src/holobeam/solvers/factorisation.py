@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from holobeam.analog.manifold import conjugate_gradients
+from holobeam.analog.manifold import conjugate_gradients, unit_modulus
 from holobeam.errors import InputError, ShapeError, check_count, check_finite
 from holobeam.frontends.element_sets import Circle
 from holobeam.frontends.frontend import Frontend, fully_digital
@@ -19,7 +20,7 @@ from holobeam.solvers.base import Solver, State, make_state
 from holobeam.solvers.phase_shifters import (
     PhaseShifterSolver,
     least_squares_digital,
-    unit_modulus,
+    plain_feed,
 )
 from holobeam.solvers.starts import digital_target, matched_control, random_control, relaxed
 from holobeam.solvers.successive_convex import SuccessiveConvex
@@ -98,7 +99,12 @@ class Factorisation(PhaseShifterSolver):
         error = FactorError(problem.frontend, digital, memory.target)
         circle = relaxed(problem.frontend.element_set)
         run = conjugate_gradients(
-            circle, error.value, error.gradient, state.control, self.inner_steps, memory.stride
+            circle,
+            error.value,
+            error.gradient,
+            state.control,
+            iterations=self.inner_steps,
+            stride=memory.stride,
         )
         return _judged(problem, run.control, replace(memory, stride=run.stride))
 
@@ -111,20 +117,32 @@ class FactorError:
     digital: Complex[Tensor, "batch subcarriers rf_chains users"]
     target: Complex[Tensor, "batch subcarriers antennas users"]
 
-    def residual(self, q: Complex[Tensor, "batch antennas controls"]) -> Tensor:
-        """``A V - X``, ``(B, F, N, K)``."""
-        return self.frontend.analog(q) @ self.digital - self.target
+    @cached_property
+    def _plain(self) -> bool:
+        return plain_feed(self.frontend)
 
-    def value(self, q: Complex[Tensor, "batch antennas controls"]) -> Float[Tensor, " batch"]:
-        """Error per channel."""
-        gap = self.residual(q)
+    def _radiated(self, q: Tensor, digital: Tensor) -> Tensor:
+        analog = q.unsqueeze(1) if self._plain else self.frontend.analog(q)
+        return analog @ digital
+
+    def value(
+        self, q: Complex[Tensor, "rows antennas controls"], rows: Tensor | None = None
+    ) -> Float[Tensor, " rows"]:
+        """Error per channel, of the channels ``rows`` alone where given."""
+        digital, target = self.digital, self.target
+        if rows is not None:
+            digital, target = digital[rows], target[rows]
+        gap = self._radiated(q, digital) - target
         return torch.addcmul(gap.real.square(), gap.imag, gap.imag).sum(dim=(1, 2, 3))
 
     def gradient(
         self, q: Complex[Tensor, "batch antennas controls"]
     ) -> Complex[Tensor, "batch antennas controls"]:
         """Wirtinger gradient ``(A V - X) V^H``, through the feed."""
-        pull = self.residual(q) @ self.digital.mH * self.frontend.scaled_feed().conj()
+        gap = self._radiated(q, self.digital) - self.target
+        pull = gap @ self.digital.mH
+        if not self._plain:
+            pull = pull * self.frontend.scaled_feed().conj()
         return (pull.sum(dim=3, keepdim=True) if self.frontend.controls == 1 else pull).sum(dim=1)
 
 
@@ -134,7 +152,8 @@ def semi_unitary(
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """``V U^H`` of ``X^H A = U S V^H``: the best digital part with orthonormal rows or columns."""
     left, _, right = torch.linalg.svd(target.mH @ analog, full_matrices=False)
-    return right.mH @ left.mH
+    digital: Tensor = right.mH @ left.mH
+    return digital
 
 
 def extracted_phases(
@@ -264,7 +283,9 @@ class OrthogonalMatchingPursuit(PhaseShifterSolver):
             return torch.polar(torch.ones_like(phase), phase).to(problem.h)
         beams = self.dictionary
         if beams.ndim != 2 or beams.shape[0] != antennas:
-            raise ShapeError("dictionary", f"got shape {tuple(beams.shape)}", f"need ({antennas}, D)")
+            raise ShapeError(
+                "dictionary", f"got shape {tuple(beams.shape)}", f"need ({antennas}, D)"
+            )
         check_finite("dictionary", beams)
         if bool(((beams.abs() - 1.0).abs() > 1e-4).any()):
             raise InputError("dictionary", "entries are off the unit circle", "use phases alone")

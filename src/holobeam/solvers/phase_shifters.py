@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Complex
 from torch import Tensor
 
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.frontends.element_sets import Circle
+from holobeam.frontends.frontend import Frontend
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import (
     Solver,
@@ -34,14 +34,9 @@ def needs_phase_shifters(problem: Downlink) -> str | None:
     return None
 
 
-def unit_modulus(z: Complex[Tensor, "*shape"], radius: float = 1.0) -> Complex[Tensor, "*shape"]:
-    """``radius z / |z|``, and ``radius`` where z is 0; differentiable away from 0."""
-    # Several times faster than sgn: complex moduli guard against overflow that can't occur here.
-    energy = torch.addcmul(z.real.square(), z.imag, z.imag)
-    tiny = torch.finfo(energy.dtype).tiny
-    scale = energy.clamp(min=tiny).rsqrt()
-    # A square below the smallest number says nothing about the direction: those go to the right.
-    return torch.where(energy > tiny, z * (scale * radius if radius != 1.0 else scale), radius)
+def plain_feed(frontend: Frontend) -> bool:
+    """Whether the controls are the analog part: a shifter on every branch, a feed of ones."""
+    return frontend.controls > 1 and bool((frontend.scaled_feed() == 1).all())
 
 
 def least_squares_digital(

@@ -187,7 +187,7 @@ _BUILT_IN = (
         "digital SCA, then Riemannian factorisation, digital part by least squares",
         "baseline of the unfolded-pga paper; methods 12, 13",
         "phase shifters",
-        (("target", "sca"),),
+        (("target", "sca"), ("target_iterations", 30)),
     ),
     Entry(
         "manifold-cg",
