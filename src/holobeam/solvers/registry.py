@@ -92,6 +92,14 @@ _BUILT_IN = (
         (("rule", "zf"),),
     ),
     Entry(
+        "zf-equal-power",
+        _CLOSED,
+        "zero forcing, every user at the same power",
+        "methods 6",
+        "every front-end, K <= R",
+        (("rule", "zf-equal-power"),),
+    ),
+    Entry(
         "zf-water-filling",
         _CLOSED,
         "zero forcing, budget water-filled over users",

@@ -10,7 +10,11 @@ from torch import Tensor
 
 from holobeam.digital.link import Link, widen
 from holobeam.digital.sca import expand, surrogate_step
-from holobeam.digital.zero_forcing import water_filled_zero_forcing, zero_forcing
+from holobeam.digital.zero_forcing import (
+    equal_columns,
+    water_filled_zero_forcing,
+    zero_forcing,
+)
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Solver, State, make_state
 from holobeam.solvers.starts import digital_start, matched_control
@@ -93,10 +97,3 @@ class SuccessiveConvex(Solver):
             new = surrogate_step(around, digital, self.gap)
         new = problem.rescale(state.memory, new.to(state.digital.dtype))
         return State(state.control, new, problem.utility(state.memory, new), state.memory)
-
-
-def equal_columns(link: Link, digital: Tensor) -> Tensor:
-    """Every user's column at the same power; columns of nothing stay nothing."""
-    amplitude = link.column_power(digital).sqrt().unsqueeze(2)
-    some = amplitude > 0
-    return torch.where(some, digital / torch.where(some, amplitude, 1.0), 0.0)
