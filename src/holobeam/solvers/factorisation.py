@@ -94,19 +94,22 @@ class Factorisation(PhaseShifterSolver):
             digital = semi_unitary(problem.analog(state.control), memory.target)
             control = extracted_phases(problem.frontend, digital, memory.target)
             return _judged(problem, control, memory)
-        analog = problem.analog(state.control)
-        digital = least_squares_digital(analog, memory.target)
-        error = FactorError(problem.frontend, digital, memory.target)
+        # In double precision whatever the input: in single, rounding decides the line searches of
+        # channels that are nearly done, and a channel's answer would depend on its batch mates.
+        wide = torch.complex128
+        control, target = state.control.to(wide), memory.target.to(wide)
+        digital = least_squares_digital(problem.analog(state.control).to(wide), target)
+        error = FactorError(problem.frontend.to(target), digital, target)
         circle = relaxed(problem.frontend.element_set)
         run = conjugate_gradients(
             circle,
             error.value,
             error.gradient,
-            state.control,
+            control,
             iterations=self.inner_steps,
             stride=memory.stride,
         )
-        return _judged(problem, run.control, replace(memory, stride=run.stride))
+        return _judged(problem, run.control.to(problem.h), replace(memory, stride=run.stride))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,16 +186,19 @@ def digital_optimum(
     if target == "wmmse":
         found = digital_target(problem, iterations)
     else:
-        found = SuccessiveConvex(max_iterations=iterations)(digital_twin(problem)).precoder
+        found = SuccessiveConvex(max_iterations=iterations)(digital_twin(problem)).precoder.to(problem.h)
     size = found.abs().square().mean(dim=(1, 2, 3), keepdim=True) * problem.users
     return found * torch.where(size > 0, size, torch.ones_like(size)).rsqrt()
 
 
 def digital_twin(problem: Downlink) -> Downlink:
-    """Same channels, noise and budget on a fully digital array."""
+    """Same channels, noise and budget on a fully digital array, in double precision.
+
+    In single, rounding would decide at which iteration a channel has converged.
+    """
     per_chain = problem.power_at == "per_rf_chain"
     return Downlink(
-        problem.h,
+        problem.h.to(torch.complex128),
         fully_digital(problem.frontend.antennas),
         noise_power=problem.noise_power,
         power=problem.power.sum(dim=1) if per_chain else problem.power,
@@ -202,7 +208,7 @@ def digital_twin(problem: Downlink) -> Downlink:
 
 
 def _memory(target: Tensor) -> Memory:
-    return Memory(target, torch.ones_like(target[:, 0, 0, 0].real))
+    return Memory(target, torch.ones_like(target[:, 0, 0, 0].real, dtype=torch.float64))
 
 
 def _judged(problem: Downlink, control: Tensor, memory: Memory) -> State:
