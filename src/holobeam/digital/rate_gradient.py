@@ -13,6 +13,7 @@ def rate_slope(
     received: Complex[Tensor, "batch subcarriers users users"],
     noise: Float[Tensor, "batch subcarriers users"],
     user_weights: Float[Tensor, "batch users"],
+    others: Float[Tensor, "users users"] | None = None,
 ) -> Complex[Tensor, "batch subcarriers users users"]:
     """Wirtinger gradient of the weighted sum rate with respect to what the users receive.
 
@@ -29,6 +30,8 @@ def rate_slope(
         sigma^2 of each user, > 0; constant, not folded.
     user_weights
         alpha.
+    others
+        1 off the diagonal and 0 on it, where the caller has it ready.
 
     Notes
     -----
@@ -36,7 +39,8 @@ def rate_slope(
     section 11. Cost ``O(K^2)``; no matrix with two antenna axes is ever formed.
     """
     power = torch.addcmul(received.real.square(), received.imag, received.imag)
-    others = 1.0 - torch.eye(power.shape[3], dtype=power.dtype, device=power.device)
+    if others is None:
+        others = 1.0 - torch.eye(power.shape[3], dtype=power.dtype, device=power.device)
     interference = (power * others).sum(dim=3) + noise
     total = interference + power.diagonal(dim1=2, dim2=3)
     scale = user_weights.unsqueeze(1) / (power.shape[1] * math.log(2.0))

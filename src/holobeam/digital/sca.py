@@ -198,16 +198,15 @@ def _price(
 
     for _ in range(_NEWTON_STEPS):
         left = 1.0 / (values + mu)
-        n = (share * (values * left.square()).unsqueeze(2)).sum(dim=3)
-        s = (share * (mu * left).unsqueeze(2)).sum(dim=3)
-        fall = (share * (values * left.square() * left).unsqueeze(2)).sum(dim=3)
+        once = values * left.square()
+        n, s, fall = (share @ torch.stack([once, mu * left, once * left], dim=3)).unbind(dim=3)
         spent = total(lam * n / s.square())
         slope = -2.0 * total(lam * (fall / s.square() + n.square() / (s.square() * s)))
         step = 2.0 * spent * ((spent / budget).sqrt() - 1.0) / -slope
         new = torch.where(slope < 0, mu + step, mu)
         new = torch.where(torch.isfinite(new), new, mu)
         new = torch.maximum(torch.maximum(new, 0.01 * mu), floor)
-        done = bool(((new - mu).abs() <= 1e-14 * mu).all())
+        done = bool(((new - mu).abs() <= 1e-13 * mu).all())
         mu = new
         if done:
             break

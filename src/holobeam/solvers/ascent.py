@@ -139,9 +139,11 @@ def ascend_control(
     plain = plain_feed(frontend)
     radius = relaxed(frontend.element_set).radius
     noise = problem.noise_power.unsqueeze(1)
+    others = 1.0 - torch.eye(problem.users, dtype=noise.dtype, device=noise.device)
     for size in sizes:
         analog = control.unsqueeze(1) if plain else control.unsqueeze(1) * feed
-        slope = rate_slope((problem.h @ analog) @ digital, noise, problem.user_weights)
+        received = (problem.h @ analog) @ digital
+        slope = rate_slope(received, noise, problem.user_weights, others)
         gradient = gradient_of_analog(back, digital, size * slope)
         if not plain:
             gradient = gradient * feed.conj()

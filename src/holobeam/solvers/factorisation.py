@@ -186,7 +186,9 @@ def digital_optimum(
     if target == "wmmse":
         found = digital_target(problem, iterations)
     else:
-        found = SuccessiveConvex(max_iterations=iterations)(digital_twin(problem)).precoder.to(problem.h)
+        found = SuccessiveConvex(max_iterations=iterations)(digital_twin(problem)).precoder.to(
+            problem.h
+        )
     size = found.abs().square().mean(dim=(1, 2, 3), keepdim=True) * problem.users
     return found * torch.where(size > 0, size, torch.ones_like(size)).rsqrt()
 
