@@ -317,7 +317,7 @@ def test_plus_w_holds_the_controls_and_never_loses(name):
     problem = standard(16)
     plain, refitted = hb.solve(problem, name), hb.solve(problem, f"{name}+w")
     assert refitted.solver == f"{name}+w"
-    assert torch.equal(plain.control, refitted.control)
+    assert (plain.control - refitted.control).abs().max() < 1e-12
     assert (refitted.sum_rate >= plain.sum_rate - 1e-9).all()
 
 

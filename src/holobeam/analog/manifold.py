@@ -19,6 +19,7 @@ Value = Callable[[Tensor, Tensor | None], Tensor]
 Gradient = Callable[[Tensor], Tensor]
 """Its Wirtinger gradient with respect to the conjugate controls, ``(B, N, C)``."""
 
+_UNIT = Circle()
 _SUFFICIENT = 1e-4
 _HALVINGS = 30
 
@@ -71,8 +72,9 @@ def tangent(
     vector: Complex[Tensor, "batch antennas controls"],
 ) -> Complex[Tensor, "batch antennas controls"]:
     """Part of a vector along the circles at ``q``: the Riemannian gradient of a Euclidean one."""
-    radial = (q - circle.centre) / circle.radius
-    return vector - (vector.real * radial.real + vector.imag * radial.imag) * radial
+    radial = q if circle == _UNIT else (q - circle.centre) / circle.radius
+    along = torch.addcmul(vector.real * radial.real, vector.imag, radial.imag)
+    return vector - along * radial
 
 
 def begin_descent(
@@ -116,7 +118,8 @@ def conjugate_step(circle: Circle, value: Value, gradient: Gradient, descent: De
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Real inner product per channel."""
-    return (a.real * b.real + a.imag * b.imag).sum(dim=(1, 2))
+    flat = (torch.view_as_real(x.resolve_conj()).flatten(1) for x in (a, b))
+    return torch.linalg.vecdot(*flat)
 
 
 def _armijo(

@@ -136,7 +136,7 @@ class FactorError:
         if rows is not None:
             digital, target = digital[rows], target[rows]
         gap = self._radiated(q, digital) - target
-        return torch.addcmul(gap.real.square(), gap.imag, gap.imag).sum(dim=(1, 2, 3))
+        return torch.view_as_real(gap).flatten(1).square().sum(dim=1)
 
     def gradient(
         self, q: Complex[Tensor, "batch antennas controls"]
