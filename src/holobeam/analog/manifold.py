@@ -118,8 +118,9 @@ def conjugate_step(circle: Circle, value: Value, gradient: Gradient, descent: De
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Real inner product per channel."""
-    flat = (torch.view_as_real(x.resolve_conj()).flatten(1) for x in (a, b))
-    return torch.linalg.vecdot(*flat)
+    flat_a, flat_b = (torch.view_as_real(x.resolve_conj()).flatten(1) for x in (a, b))
+    product: Tensor = torch.linalg.vecdot(flat_a, flat_b)
+    return product
 
 
 def _armijo(
