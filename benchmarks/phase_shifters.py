@@ -78,7 +78,7 @@ def _gradients() -> Table:
         with torch.no_grad():
             one = torch.ones(50, 1, users, dtype=torch.float64)
             slope = rate_slope(h @ f @ v, one, one[:, 0])
-            mine = (gradient_of_analog(h.mH, v, slope), gradient_of_digital(h @ f, slope))
+            mine = (gradient_of_analog(h.mH, v.mH, slope), gradient_of_digital(h @ f, slope))
         gaps = [
             float((m - t.grad / 2).abs().amax() / t.grad.abs().amax() * 2)
             for m, t in zip(mine, (f, v), strict=True)

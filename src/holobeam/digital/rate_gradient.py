@@ -51,11 +51,11 @@ def rate_slope(
 
 def gradient_of_analog(
     back: Complex[Tensor, "batch subcarriers antennas users"],
-    digital: Complex[Tensor, "batch subcarriers rf_chains users"],
+    adjoint: Complex[Tensor, "batch subcarriers users rf_chains"],
     slope: Complex[Tensor, "batch subcarriers users users"],
 ) -> Complex[Tensor, "batch subcarriers antennas rf_chains"]:
-    """``H^H (D V^H)`` from ``back``, which is ``H^H``: ``O(N R K + R K^2)`` a subcarrier."""
-    return back @ (slope @ digital.mH)
+    """``H^H (D V^H)``, ``back`` being H^H and ``adjoint`` V^H: ``O(N R K + R K^2)``."""
+    return back @ (slope @ adjoint)
 
 
 def gradient_of_digital(

@@ -229,7 +229,7 @@ def surrogate_step(
     surrogate: Surrogate, digital: Tensor, tolerance: float = 1e-10
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """V of the maximised surrogate, or the old one where that is not finite or not better."""
-    new, _ = maximise(surrogate, tolerance)
+    new, _ = maximise(surrogate, tolerance, iterations=60)
     new = keep_finite(new, digital)
     worse = ~(surrogate.value(new) >= surrogate.value(digital))
     return torch.where(worse[:, None, None, None], digital, new)
