@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from statistics import median
 
 import torch
 from torch import Tensor
 
 import holobeam as hb
-from benchmarks import per_channel
+from benchmarks import phase_shifter_speed
 from benchmarks.table import Table
 from holobeam.digital.rate_gradient import gradient_of_analog, gradient_of_digital, rate_slope
-from holobeam.digital.sca import expand, maximise
-from holobeam.solvers.factorisation import digital_optimum
 from holobeam.solvers.refit import digital_refit
 from holobeam.studies import estimate, paired_difference
 from holobeam.testing import gaussian
@@ -38,15 +35,15 @@ LEADS = {
 
 
 def tables() -> list[Table]:
-    return [_gradients(), *_rates(), _sizes(), _bits(), _speed(), _naive(), _cones(), _manifold()]
+    return [_gradients(), *_rates(), _sizes(), _bits(), *phase_shifter_speed.tables()]
 
 
-def _channels(count: int, *, antennas: int = 32, users: int = 4, seed: int = 1) -> Tensor:
+def channels(count: int, *, antennas: int = 32, users: int = 4, seed: int = 1) -> Tensor:
     model = hb.channels.SalehValenzuela(antennas=antennas, users=users, paths=10)
     return model.sample(count, seed=seed)
 
 
-def _pair(h: Tensor, snr_db, bits: int | None = None) -> tuple[hb.Downlink, hb.Downlink]:
+def pair(h: Tensor, snr_db, bits: int | None = None) -> tuple[hb.Downlink, hb.Downlink]:
     """Phase shifters with a chain for each user, and the fully digital array."""
     antennas, users = h.shape[3], h.shape[2]
     hardware = hb.frontends.phase_shifters(antennas, users, bits=bits)
@@ -85,7 +82,7 @@ def _gradients() -> Table:
         ]
         sizes = f"{users}, {chains}, {antennas}"
         table.check(max(gaps) <= 1e-10, sizes, *(f"{g:.0e}" for g in gaps), "<= 1e-10")
-    problem = _pair(hb.channels.Rayleigh(antennas=4096, users=4).sample(1, seed=0), 10.0)[0]
+    problem = pair(hb.channels.Rayleigh(antennas=4096, users=4).sample(1, seed=0), 10.0)[0]
     solver = hb.solver("pga", inner_steps=1, max_iterations=1)
     state = solver.init(problem, torch.Generator())
     begin = time.process_time()
@@ -96,9 +93,9 @@ def _gradients() -> Table:
 
 
 def _rates() -> list[Table]:
-    h = _channels(CHANNELS)
+    h = channels(CHANNELS)
     at = torch.tensor(SNRS, dtype=torch.float64).repeat_interleave(CHANNELS)
-    hybrid, digital = _pair(h.repeat(len(SNRS), 1, 1, 1), at)
+    hybrid, digital = pair(h.repeat(len(SNRS), 1, 1, 1), at)
     found: dict[str, hb.Solution] = {}
     for name in ("zf", "zf-equal-power", "zf-water-filling", "wmmse-digital", "sca"):
         found[name] = hb.solve(digital, name)
@@ -185,7 +182,7 @@ def _feasibility(found: dict[str, hb.Solution], bound: Tensor) -> Table:
     table.check(modulus <= 1e-6, "modulus of a phase shifter - 1", f"{modulus:.0e}", "<= 1e-6")
     table.check(power <= 1e-5, "power over the budget - 1", f"{power:.0e}", "<= 1e-5")
     table.check(over <= 0, "hybrid mean above the digital one", f"{over:+.3f}", "<= 0")
-    single = _pair(_channels(128).to(torch.complex64), 12.0)[0]
+    single = pair(channels(128).to(torch.complex64), 12.0)[0]
     solutions = [hb.solve(single, n) for n in ("pga", "sca-rmm", "pe-altmin", "omp", "omp+w")]
     modulus = max(float((s.control.abs() - 1).abs().max()) for s in solutions)
     power = max(float((s.radiated_power - 1).abs().max()) for s in solutions)
@@ -208,7 +205,7 @@ def _sizes() -> Table:
         (32, 8, (42.50, 40.03, 39.94)),
     )
     for antennas, users, lead in cases:
-        hybrid, digital = _pair(_channels(128, antennas=antennas, users=users), 12.0)
+        hybrid, digital = pair(channels(128, antennas=antennas, users=users), 12.0)
         forced = float(hb.solve(digital, "zf").sum_rate.mean())
         rate = {name: hb.solve(hybrid, name).sum_rate for name in names}
         means = {name: float(r.mean()) for name, r in rate.items()}
@@ -231,175 +228,13 @@ def _bits() -> Table:
         "Rounded from the continuous solution, digital part re-optimised (continuous: `+w`); "
         "`wmmse-cd` optimises over the levels themselves.",
     )
-    h = _channels(128)
+    h = channels(128)
     for bits in (1, 2, 3, 4, None):
-        problem = _pair(h, 12.0, bits)[0]
+        problem = pair(h, 12.0, bits)[0]
         cells = []
         for name in names:
             again = bits is None and name != "wmmse-cd"
             mean = estimate(hb.solve(problem, f"{name}+w" if again else name).sum_rate)
             cells.append(f"{mean.mean:.2f} ± {mean.standard_error:.2f}")
         table.add(bits or "any phase", *cells)
-    return table
-
-
-def _interleaved(runs: dict[str, object], count: int = 5) -> dict[str, tuple[float, float]]:
-    """Best and median CPU time of each, taking turns, after one round that does not count."""
-    spent: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(count + 1):
-        for name, run in runs.items():
-            begin = time.process_time()
-            run()
-            if turn:
-                spent[name].append(time.process_time() - begin)
-    return {name: (min(times), median(times)) for name, times in spent.items()}
-
-
-def _speed() -> Table:
-    table = Table(
-        "Speed, 256 channels at once, complex64, one thread, 12 dB",
-        ("solver", "sum rate", "channels/s, best", "median", "over pga", "asked", "verdict"),
-        "CPU time, interleaved, 5 runs.",
-    )
-    problem = _pair(_channels(256).to(torch.complex64), 12.0)[0]
-    runs = {
-        "pga": lambda: hb.solve(problem, "pga"),
-        "vp, 3 iterations": lambda: hb.solve(problem, "vp", max_iterations=3),
-        "vp, 5 iterations": lambda: hb.solve(problem, "vp", max_iterations=5),
-        "pga, J = 1": lambda: hb.solve(problem, "pga", inner_steps=1),
-        "pe-altmin+w": lambda: hb.solve(problem, "pe-altmin+w"),
-    }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    spent = _interleaved(runs)
-    slow = {"manifold-cg": lambda: hb.solve(problem, "manifold-cg")}
-    spent |= _interleaved(slow, 2)
-    torch.set_num_threads(threads)
-    wanted = {"vp, 3 iterations": 18.0, "vp, 5 iterations": 11.0}
-    for name, (best, middle) in spent.items():
-        ratio = spent["pga"][0] / best
-        rate = float((runs | slow)[name]().sum_rate.mean())
-        cells = (name, f"{rate:.2f}", f"{256 / best:.0f}", f"{256 / middle:.0f}", f"{ratio:.1f}x")
-        if name in wanted:
-            table.check(ratio >= wanted[name], *cells, f">= {wanted[name]:g}x")
-        else:
-            table.add(*cells, "", "")
-    return table
-
-
-def _naive() -> Table:
-    table = Table(
-        "`pga` against one channel after the other, formulas as printed (NumPy), 40 channels",
-        ("program", "dtype", "channels/s, best", "median", "ratio", "sum rate", "asked", "verdict"),
-        "Same steps, same counts (J = 10, I = 30), CPU time, interleaved.",
-    )
-    h = _channels(40)
-    power = 10**1.2
-    one = {d: _pair(h.to(d), 12.0)[0] for d in (torch.complex128, torch.complex64)}
-    arrays = [h[i, 0].numpy() for i in range(40)]
-    runs = {
-        "per channel": lambda: [per_channel.gradient_ascent(a, power) for a in arrays],
-        "pga complex128": lambda: hb.solve(one[torch.complex128], "pga"),
-        "pga complex64": lambda: hb.solve(one[torch.complex64], "pga"),
-    }
-    spent = _interleaved(runs, 3)
-    rate = sum(per_channel.gradient_ascent(a, power) for a in arrays) / 40
-    best, middle = spent["per channel"]
-    table.add(
-        "per channel",
-        "complex128",
-        f"{40 / best:.1f}",
-        f"{40 / middle:.1f}",
-        "",
-        f"{rate:.3f}",
-        "",
-        "",
-    )
-    for name in ("pga complex128", "pga complex64"):
-        quick, typical = spent[name]
-        ours = float(runs[name]().sum_rate.mean())
-        table.check(
-            best / quick >= 20,
-            *name.split(),
-            f"{40 / quick:.0f}",
-            f"{40 / typical:.0f}",
-            f"{best / quick:.0f}x",
-            f"{ours:.3f}",
-            ">= 20x",
-        )
-    return table
-
-
-def _cones() -> Table:
-    table = Table(
-        "One SCA surrogate at 12 dB: our dual against Clarabel, 40 channels",
-        ("method", "ms a channel, best", "median", "ratio", "largest shortfall, nats"),
-        "The K x K problem in the span of the channel, from equal-power zero forcing; CPU time, "
-        "interleaved. Entered directly: the cone data are assembled outside the clock.",
-    )
-    h = _channels(40)
-    digital = _pair(h, 12.0)[1]
-    state = hb.solver("sca").init(digital, torch.Generator())
-    e = state.memory.e / digital.noise_power[:, None, :, None].sqrt()
-    surrogate = expand(e, state.digital, digital.user_weights, joint=True)
-    pairs = [(surrogate.e[i, 0].numpy(), surrogate.phi[i, 0].numpy()) for i in range(40)]
-    runs = {"dual, whole batch": lambda: surrogate.value(maximise(surrogate)[0]).tolist()}
-    try:
-        data = [per_channel.cone_data(*pair) for pair in pairs]
-        runs["Clarabel, data entered directly"] = lambda: [
-            per_channel.solve_cone_data(d) for d in data
-        ]
-        from holobeam.digital.cone import cone_step
-
-        runs["Clarabel through cvxpy"] = lambda: surrogate.value(
-            cone_step(surrogate, state.digital)
-        ).tolist()
-    except ImportError:
-        table.add("Clarabel", "not measured: cvxpy is not installed", "", "", "")
-    found = {name: torch.tensor(run()) for name, run in runs.items()}
-    top = torch.stack(list(found.values())).amax(dim=0)
-    spent = _interleaved(runs, 3)
-    ours = spent["dual, whole batch"][0]
-    for name, (best, middle) in spent.items():
-        short = float((top - found[name]).max())
-        table.add(
-            name, f"{25 * best:.2f}", f"{25 * middle:.2f}", f"{best / ours:.1f}x", f"{short:.0e}"
-        )
-    return table
-
-
-def _manifold() -> Table:
-    table = Table(
-        "Riemannian factorisation, 30 x 10 steps at 12 dB: a batch against pymanopt, 8 channels",
-        ("program", "ms a channel, best", "median", "||X - F W|| / ||X||, mean"),
-        "The same digital target and start; complex128; CPU time. pymanopt is no dependency of "
-        "holobeam: `pip install pymanopt` to repeat this.",
-    )
-    h = _channels(128)
-    problem = _pair(h, 12.0)[0]
-    target = digital_optimum(problem, "wmmse", 100)[:, 0]
-    start = hb.solver("manifold-cg").init(problem, torch.Generator()).control
-    ours = hb.solve(problem, "manifold-cg")
-
-    def error(f: Tensor, x: Tensor) -> float:
-        left = x - f @ torch.linalg.pinv(f) @ x
-        return float((left.norm(dim=(1, 2)) / x.norm(dim=(1, 2))).mean())
-
-    runs = {"manifold-cg, 128 at once": (lambda: hb.solve(problem, "manifold-cg"), 128)}
-    errors = {"manifold-cg, 128 at once": error(ours.control[:8], target[:8])}
-    try:
-        one = [(target[i].numpy(), start[i].numpy()) for i in range(8)]
-        ends = [per_channel.manifold_factorisation(*pair) for pair in one]
-    except ImportError:
-        table.add("pymanopt", "not measured: it is not installed", "", "")
-    else:
-        name = "pymanopt, one by one"
-        errors[name] = error(torch.stack([torch.from_numpy(f) for f in ends]), target[:8])
-        runs[name] = (lambda: [per_channel.manifold_factorisation(*pair) for pair in one], 8)
-    spent = _interleaved({name: run for name, (run, _) in runs.items()}, 2)
-    for name, (best, middle) in spent.items():
-        count = runs[name][1]
-        table.add(
-            name, f"{1e3 * best / count:.1f}", f"{1e3 * middle / count:.1f}", f"{errors[name]:.4f}"
-        )
     return table
