@@ -121,7 +121,7 @@ def _cones() -> Table:
         ("method", "ms a channel, best", "median", "ratio", "largest shortfall, nats"),
         "The K x K problem in the span of the channel, from equal-power zero forcing; CPU time, "
         "interleaved. Entered directly: the cone data are assembled outside the clock. "
-        "What Clarabel is ahead by it gains by overshooting the power within its tolerance; our "
+        "What cvxpy is ahead by it gains by overshooting the power within its tolerance; our "
         "duality gap certifies 1e-10 nats a user.",
     )
     h = _channels(40)
