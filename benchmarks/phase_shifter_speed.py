@@ -143,7 +143,7 @@ def _cones() -> Table:
         ).tolist()
     except ImportError:
         table.add("Clarabel", "not measured: cvxpy is not installed", "", "", "")
-    found = {name: torch.tensor(run()) for name, run in runs.items()}
+    found = {n: torch.tensor(run(), dtype=torch.float64) for n, run in runs.items()}
     top = torch.stack(list(found.values())).amax(dim=0)
     spent = _interleaved(runs, 3)
     ours = spent["dual, whole batch"][0]
