@@ -10,6 +10,7 @@ from torch import Tensor
 
 from holobeam.digital.link import Link
 from holobeam.digital.zero_forcing import (
+    equal_columns,
     matched,
     regularised_zero_forcing,
     water_filled_zero_forcing,
@@ -24,7 +25,7 @@ from holobeam.solvers.starts import (
     random_control,
 )
 
-Rule = Literal["mrt", "zf", "rzf", "zf-water-filling"]
+Rule = Literal["mrt", "zf", "rzf", "zf-equal-power", "zf-water-filling"]
 
 
 def needs_chains(problem: Downlink) -> str | None:
@@ -67,6 +68,8 @@ class ClosedForm(Solver):
             return matched(link)
         if self.rule == "zf":
             return zero_forcing(link)
+        if self.rule == "zf-equal-power":
+            return equal_columns(link, zero_forcing(link))
         if self.rule == "rzf":
             return regularised_zero_forcing(link, noise_over_power(problem))
         total = 1.0 / noise_over_power(problem) * problem.noise_power

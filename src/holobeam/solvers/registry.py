@@ -13,9 +13,13 @@ from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
 
 ENTRY_POINT_GROUP = "holobeam.solvers"
+
+REFIT = "+w"
+"""Behind any solver's name: re-optimise the digital part with the controls held."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def _option_names(factory: Any) -> list[str]:
 
 _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
+_FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 _BUILT_IN = (
@@ -85,6 +90,14 @@ _BUILT_IN = (
         "methods 6",
         "every front-end, K <= R",
         (("rule", "zf"),),
+    ),
+    Entry(
+        "zf-equal-power",
+        _CLOSED,
+        "zero forcing, every user at the same power",
+        "methods 6",
+        "every front-end, K <= R",
+        (("rule", "zf-equal-power"),),
     ),
     Entry(
         "zf-water-filling",
@@ -177,6 +190,50 @@ _BUILT_IN = (
         "variant of the unfolded-pga paper; methods 7",
         "every front-end",
     ),
+    Entry(
+        "pga",
+        "holobeam.solvers.ascent:ProjectedGradientAscent",
+        "projected gradient ascent with fixed steps, 10 on the phases for one on the digital part",
+        "unfolded-pga paper; methods 11",
+        "phase shifters, one power budget",
+    ),
+    Entry(
+        "sca",
+        "holobeam.solvers.successive_convex:SuccessiveConvex",
+        "successive convex approximation of the sum rate, from zero forcing",
+        "methods 13",
+        "digital, one power budget",
+    ),
+    Entry(
+        "sca-rmm",
+        _FACTORS,
+        "digital SCA, then Riemannian factorisation, digital part by least squares",
+        "baseline of the unfolded-pga paper; methods 12, 13",
+        "phase shifters",
+        (("target", "sca"), ("target_iterations", 30)),
+    ),
+    Entry(
+        "manifold-cg",
+        _FACTORS,
+        "Riemannian conjugate gradients on the factorisation of the digital optimum",
+        "methods 12",
+        "phase shifters",
+    ),
+    Entry(
+        "pe-altmin",
+        _FACTORS,
+        "phase extraction: alternating factorisation with a semi-unitary digital part",
+        "methods 12",
+        "phase shifters",
+        (("rule", "pe"), ("max_iterations", 50)),
+    ),
+    Entry(
+        "omp",
+        "holobeam.solvers.factorisation:OrthogonalMatchingPursuit",
+        "orthogonal matching pursuit of the digital optimum over 128 beams",
+        "methods 12",
+        "fully connected phase shifters",
+    ),
 )
 
 
@@ -205,11 +262,15 @@ def solver(name: str, **options: Any) -> Solver:
     Parameters
     ----------
     name
-        One of :func:`available`; an unknown name is answered with its nearest neighbours.
+        One of :func:`available`; an unknown name is answered with its nearest neighbours. With
+        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found.
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
     entries = _entries()
+    base = name.removesuffix(REFIT)
+    if base != name and name not in entries:
+        return refitted(solver(base, **options), name)
     if name not in entries:
         raise unknown_name("solver", name, entries)
     return entries[name].make(**options)
