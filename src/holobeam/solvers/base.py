@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, UnsupportedError, check_count, check_finite
@@ -17,6 +17,9 @@ from holobeam.solvers.solution import Solution, Status
 
 Progress = Callable[[int, int], None]
 """Called with (iterations done, iterations at most)."""
+
+CHUNK = 20
+"""Iterations that a fused kernel may run at once where somebody watches the progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,24 @@ class State:
     digital: Complex[Tensor, "batch subcarriers rf_chains users"]
     utility: Float[Tensor, " batch"]
     memory: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Best point of every channel so far, and for how many iterations nobody has beaten it."""
+
+    best: State
+    idle: Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Where some iterations led: the last state, the record, iterations taken, convergence."""
+
+    state: State
+    record: Record
+    taken: Int[Tensor, " batch"]
+    converged: Bool[Tensor, " batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +106,21 @@ class Solver:
             state = self.step(problem, state)
         return state
 
-    def chunk(self, problem: Downlink, state: State) -> int:
-        """How many iterations may be advanced at once without losing a better point in between."""
-        return 1
+    def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
+        """Advance by at most ``count`` iterations and keep the record of the best point.
+
+        One step at a time here. A fused kernel overrides this, with its own record of what it
+        passed: the loop sees the same as if it had stepped.
+        """
+        new = self.advance(problem, state, 1)
+        # Whatever is not finite in a state makes its utility so.
+        sane = torch.isfinite(new.utility)
+        better = sane & (new.utility > record.best.utility)
+        best = choose(better if self.keep == "best" else sane, bare(new), record.best)
+        taken, converged = self.judge(state, new, 1)
+        fresh = better if self.settled(new) else torch.ones_like(better)
+        idle = torch.where(fresh, 0, record.idle + taken)
+        return Pass(new, Record(best, idle), taken, converged & sane)
 
     def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
         """Iterations taken by each channel between two states, and whether it converged."""
@@ -171,55 +204,55 @@ def _iterate(
     """Step until every channel is finished; a finished or non-finite channel stays as it is."""
     check_count("max_iterations", solver.max_iterations, 0)
     batch, device = problem.batch, problem.h.device
-    best = State(state.control.clone(), state.digital.clone(), state.utility.clone())
+    best = bare(state, copy=True)
     unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
     status = torch.full((batch,), int(unfinished), device=device)
     iterations = torch.zeros(batch, dtype=torch.long, device=device)
-    idle = torch.zeros_like(iterations)
+    record = Record(best, torch.zeros_like(iterations))
     utilities = [best.utility.clone()]
     rows = torch.arange(batch, device=device)
+    most = 1 if keep_history else CHUNK if progress is not None else solver.max_iterations
     done = 0
     if progress is not None:
         progress(0, solver.max_iterations)
     while done < solver.max_iterations:
-        count = 1 if keep_history else solver.chunk(problem, state)
-        count = min(count, solver.max_iterations - done)
-        new = solver.advance(problem, state, count)
-        done += count
-        # Whatever is not finite in a state makes its utility so.
-        sane = torch.isfinite(new.utility)
-        better = sane & (new.utility > best.utility[rows])
-        _write(best, new, rows, better if solver.keep == "best" else sane)
-        taken, converged = solver.judge(state, new, count)
-        converged = converged & sane
-        iterations[rows] += taken
-        fresh = better if solver.settled(new) else torch.ones_like(better)
-        idle[rows] = torch.where(fresh, 0, idle[rows] + taken)
-        stalled = sane & (idle[rows] >= solver.patience)
+        passed = solver.run(problem, state, record, min(most, solver.max_iterations - done))
+        state, record = passed.state, passed.record
+        done += max(int(passed.taken.max()), 1)
+        iterations[rows] += passed.taken
+        if rows.numel() == batch:
+            best = record.best
+        else:
+            _write(best, record.best, rows)
+        sane = torch.isfinite(state.utility)
+        stalled = sane & (record.idle >= solver.patience)
         status[rows[stalled]] = Status.STALLED
-        status[rows[converged]] = Status.CONVERGED
+        status[rows[passed.converged]] = Status.CONVERGED
         status[rows[~sane]] = Status.NON_FINITE
         if keep_history:
             utilities.append(best.utility.clone())
         if progress is not None:
             progress(done, solver.max_iterations)
-        kept = (sane & ~converged & ~stalled).nonzero().squeeze(1)
+        kept = (sane & ~passed.converged & ~stalled).nonzero().squeeze(1)
         if kept.numel() == 0:
             break
-        state = new
         if kept.numel() < rows.numel():
-            rows, problem, state = rows[kept], problem.take(kept), take(state, kept)
+            rows, problem = rows[kept], problem.take(kept)
+            state, record = take(state, kept), take(record, kept)
     history = torch.stack(utilities, dim=1) if keep_history else None
     return _Run(best, status, iterations, history)
 
 
-def _write(best: State, new: State, rows: Tensor, where: Tensor) -> None:
-    """Put some channels of ``new`` into their places in ``best``, in place."""
-    into = rows[where]
-    if into.numel() > 0:
-        best.control[into] = new.control[where]
-        best.digital[into] = new.digital[where]
-        best.utility[into] = new.utility[where]
+def _write(best: State, new: State, rows: Tensor) -> None:
+    best.control[rows] = new.control
+    best.digital[rows] = new.digital
+    best.utility[rows] = new.utility
+
+
+def bare(state: State, *, copy: bool = False) -> State:
+    """Return a point without the solver's memory."""
+    parts = (state.control, state.digital, state.utility)
+    return State(*(part.clone() for part in parts)) if copy else State(*parts)
 
 
 def take(value: Any, rows: Tensor) -> Any:
