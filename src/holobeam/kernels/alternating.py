@@ -208,10 +208,10 @@ def alternate(channels: Channels, point: Point, best: Best, plan: Plan, threads:
     cost = batch * antennas * len(plan.factors) * terms * 2e-9
     # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(channels), tuple(point), tuple(best), tuple(plan)
-    compiled(_loop, (*parts, steps, 0, batch))
+    loop = compiled(_loop, (*parts, steps, 0, batch))
 
     def work(first: int, last: int) -> None:
-        _loop(*parts, steps, first, last)
+        loop(*parts, steps, first, last)
 
     spread(work, batch, cost, threads)
     return steps

@@ -44,6 +44,7 @@ def link(h: Any, feed: Any, q: Any, e: Any, g: Any, radiated: bool) -> None:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def spent(g: Any, v: Any) -> float:
+    """Power counted, ``tr(V^H G V)``."""
     total = 0.0
     chains, users = v.shape
     for k in range(users):
@@ -57,6 +58,7 @@ def spent(g: Any, v: Any) -> float:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def rescale(g: Any, v: Any, power: float) -> None:
+    """Scale V so that the budget is met with equality."""
     load = spent(g, v) / power
     if load > 2.3e-308:
         v *= 1.0 / np.sqrt(load)

@@ -18,8 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit, typeof
+from numba import njit
 
 INTERVAL, CIRCLE, POINTS = 0, 1, 2
 
@@ -273,7 +274,7 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
     """
     if id(kernel) not in _READY:
         with _locked(kernel.stats.cache_path):
-            kernel.compile(tuple(typeof(argument) for argument in arguments))
+            kernel.compile(tuple(map(numba.typeof, arguments)))
         _READY.add(id(kernel))
     return kernel
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -83,6 +83,8 @@ class Alternating(Solver):
     schedule is over. Source: docs/methods.md, sections 2 to 4.
     """
 
+    stackable: ClassVar[bool] = True
+
     name: str = "wmmse-cd"
     analog: AnalogUpdate = coordinate_descent
     begin: Begin = "matched"
@@ -112,18 +114,23 @@ class Alternating(Solver):
 
     def advance(self, problem: Downlink, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
-        if not self._compiled(problem):
+        if not self._compiled(problem, state):
             return super().advance(problem, state, count)
         return fused.alternate(self, problem, state, None, count).state
 
     def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
         """All iterations at once in the compiled loop where it serves."""
-        if not self._compiled(problem) or self.keep != "best":
+        if not self._compiled(problem, state) or self.keep != "best":
             return super().run(problem, state, record, count)
         return fused.alternate(self, problem, state, record, count)
 
-    def _compiled(self, problem: Downlink) -> bool:
-        return self.analog is coordinate_descent and fused.serves(problem)
+    def _compiled(self, problem: Downlink, state: State | None = None) -> bool:
+        # A subclass with steps of its own is not what was compiled.
+        return (
+            type(self).step is Alternating.step
+            and self.analog is coordinate_descent
+            and fused.serves(problem, state)
+        )
 
     def step(self, problem: Downlink, state: State) -> State:
         """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""

@@ -1,63 +1,48 @@
-"""The one loop that every solver runs in, and how solvers are chained, restarted and raced."""
+"""What a solver is, and how solvers are chained, restarted and raced."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, UnsupportedError, check_count, check_finite
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.solution import Solution, Status
+from holobeam.solvers.loop import (
+    Pass,
+    Progress,
+    Record,
+    State,
+    bare,
+    choose,
+    iterate,
+    join,
+    take,
+)
+from holobeam.solvers.solution import Solution
 
-Progress = Callable[[int, int], None]
-"""Called with (iterations done, iterations at most)."""
+__all__ = [
+    "BestOf",
+    "Chain",
+    "Pass",
+    "Progress",
+    "Record",
+    "Restart",
+    "Solver",
+    "State",
+    "as_state",
+    "check_supported",
+    "choose",
+    "make_generator",
+    "make_state",
+    "take",
+]
 
-CHUNK = 20
-"""Iterations that a fused kernel may run at once where somebody watches the progress."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Where a solver stands; every tensor leads with the batch axis.
-
-    Attributes
-    ----------
-    control, digital
-        Controls and digital precoder, feasible up to a scale of the precoder.
-    utility
-        ``(B,)``: the design objective at this point.
-    memory
-        Whatever else the solver keeps: None, or dataclasses and tuples of tensors and numbers.
-    """
-
-    control: Complex[Tensor, "batch antennas controls"]
-    digital: Complex[Tensor, "batch subcarriers rf_chains users"]
-    utility: Float[Tensor, " batch"]
-    memory: Any = None
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """Best point of every channel so far, and for how many iterations nobody has beaten it."""
-
-    best: State
-    idle: Int[Tensor, " batch"]
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """Where some iterations led: the last state, the record, iterations taken, convergence."""
-
-    state: State
-    record: Record
-    taken: Int[Tensor, " batch"]
-    converged: Bool[Tensor, " batch"]
+# Complex numbers of channels up to which starts share one batch: beyond it nothing is gained.
+_STACKED = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +64,8 @@ class Solver:
     """
 
     closed_form: ClassVar[bool] = False
+    stackable: ClassVar[bool] = False
+    """Whether variants differ in their start alone, so that starts can share one batch."""
 
     name: str = "custom"
     max_iterations: int = 100
@@ -176,7 +163,7 @@ class Solver:
         generator = make_generator(seed, generator)
         with torch.no_grad():
             first = self.init(problem, generator, as_state(problem, start))
-            run = _iterate(self, problem, first, history, progress)
+            run = iterate(self, problem, first, history, progress)
             control, digital = problem.feasible(run.best.control, run.best.digital)
         return Solution(
             problem=problem,
@@ -188,97 +175,6 @@ class Solver:
             history=run.history,
             seconds=time.perf_counter() - begin,
         )
-
-
-@dataclass
-class _Run:
-    best: State
-    status: Tensor
-    iterations: Tensor
-    history: Tensor | None
-
-
-def _iterate(
-    solver: Solver, problem: Downlink, state: State, keep_history: bool, progress: Progress | None
-) -> _Run:
-    """Step until every channel is finished; a finished or non-finite channel stays as it is."""
-    check_count("max_iterations", solver.max_iterations, 0)
-    batch, device = problem.batch, problem.h.device
-    best = bare(state, copy=True)
-    unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
-    status = torch.full((batch,), int(unfinished), device=device)
-    iterations = torch.zeros(batch, dtype=torch.long, device=device)
-    record = Record(best, torch.zeros_like(iterations))
-    utilities = [best.utility.clone()]
-    rows = torch.arange(batch, device=device)
-    most = 1 if keep_history else CHUNK if progress is not None else solver.max_iterations
-    done = 0
-    if progress is not None:
-        progress(0, solver.max_iterations)
-    while done < solver.max_iterations:
-        passed = solver.run(problem, state, record, min(most, solver.max_iterations - done))
-        state, record = passed.state, passed.record
-        done += max(int(passed.taken.max()), 1)
-        iterations[rows] += passed.taken
-        if rows.numel() == batch:
-            best = record.best
-        else:
-            _write(best, record.best, rows)
-        sane = torch.isfinite(state.utility)
-        stalled = sane & (record.idle >= solver.patience)
-        status[rows[stalled]] = Status.STALLED
-        status[rows[passed.converged]] = Status.CONVERGED
-        status[rows[~sane]] = Status.NON_FINITE
-        if keep_history:
-            utilities.append(best.utility.clone())
-        if progress is not None:
-            progress(done, solver.max_iterations)
-        kept = (sane & ~passed.converged & ~stalled).nonzero().squeeze(1)
-        if kept.numel() == 0:
-            break
-        if kept.numel() < rows.numel():
-            rows, problem = rows[kept], problem.take(kept)
-            state, record = take(state, kept), take(record, kept)
-    history = torch.stack(utilities, dim=1) if keep_history else None
-    return _Run(best, status, iterations, history)
-
-
-def _write(best: State, new: State, rows: Tensor) -> None:
-    best.control[rows] = new.control
-    best.digital[rows] = new.digital
-    best.utility[rows] = new.utility
-
-
-def bare(state: State, *, copy: bool = False) -> State:
-    """Return a point without the solver's memory."""
-    parts = (state.control, state.digital, state.utility)
-    return State(*(part.clone() for part in parts)) if copy else State(*parts)
-
-
-def take(value: Any, rows: Tensor) -> Any:
-    """Restrict a state (or any nest of dataclasses, tuples and tensors) to some channels."""
-    if isinstance(value, Tensor):
-        return value[rows]
-    if isinstance(value, tuple):
-        return tuple(take(item, rows) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: take(getattr(value, f.name), rows) for f in fields(value)}
-        return replace(value, **parts)
-    return value
-
-
-def choose(mask: Tensor, yes: Any, no: Any) -> Any:
-    """Select between two nests of the same form, channel by channel."""
-    if isinstance(yes, Tensor):
-        return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no)
-    if isinstance(yes, tuple):
-        return tuple(choose(mask, a, b) for a, b in zip(yes, no, strict=True))
-    if is_dataclass(yes) and not isinstance(yes, type):
-        parts = {
-            f.name: choose(mask, getattr(yes, f.name), getattr(no, f.name)) for f in fields(yes)
-        }
-        return replace(yes, **parts)
-    return yes
 
 
 def make_state(problem: Downlink, control: Tensor, digital: Tensor, memory: Any = None) -> State:
@@ -370,11 +266,57 @@ class Restart(Solver):
         """Solve; options as for :class:`Solver`."""
         check_count("starts", self.starts)
         generator = make_generator(options.pop("seed", None), options.pop("generator", None))
-        best = self.solver(problem, generator=generator, **options)
-        options.pop("start", None)
-        for index in range(1, self.starts):
-            best = best.better(self.solver.variant(index)(problem, generator=generator, **options))
+        check_supported(self, problem)
+        start, best, done = options.pop("start", None), None, 0
+        while done < self.starts:
+            # A given start skips the noise schedule: it can't share a batch with the others.
+            count = 1 if start is not None else self._together(problem, self.starts - done)
+            variants = [self.solver.variant(done + i) for i in range(count)]
+            if count == 1:
+                found = variants[0](problem, generator=generator, start=start, **options)
+            else:
+                found = _stacked(variants, problem, generator, **options)
+            best = found if best is None else best.better(found)
+            start, done = None, done + count
+        assert best is not None
         return best
+
+    def _together(self, problem: Downlink, left: int) -> int:
+        """How many of the starts left to run as one batch."""
+        room = _STACKED // problem.h.numel()
+        return max(1, min(left, room)) if self.solver.stackable else 1
+
+
+def _stacked(
+    variants: list[Solver],
+    problem: Downlink,
+    generator: torch.Generator,
+    *,
+    history: bool = False,
+    progress: Progress | None = None,
+) -> Solution:
+    """Run several starts of one solver as one batch; the best of each channel."""
+    begin = time.perf_counter()
+    solver, starts, batch = variants[0], len(variants), problem.batch
+    many = problem.take(torch.arange(batch, device=problem.h.device).repeat(starts))
+    with torch.no_grad():
+        first = join([variant.init(problem, generator) for variant in variants])
+        run = iterate(solver, many, first, history, progress)
+        control, digital = many.feasible(run.best.control, run.best.digital)
+        utility = many.utility(many.link(control), digital)
+    winner = utility.view(starts, batch).argmax(dim=0) * batch
+    winner = winner + torch.arange(batch, device=winner.device)
+    tried = None if run.history is None else run.history.view(starts, batch, -1)
+    return Solution(
+        problem=problem,
+        control=control[winner],
+        digital=digital[winner],
+        status=run.status[winner],
+        iterations=run.iterations.view(starts, batch).sum(dim=0),
+        solver=solver.name,
+        history=None if tried is None else tried.amax(dim=0),
+        seconds=time.perf_counter() - begin,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,13 @@ from holobeam.solvers.base import Pass, Record, State
 
 if TYPE_CHECKING:
     from holobeam.solvers.alternating import Alternating
+    from holobeam.solvers.gradient import VariableProjection
 
 _PATIENT = 2**62
 
 
-def serves(problem: Downlink) -> bool:
-    """Whether compiled loops serve a problem.
+def serves(problem: Downlink, state: State | None = None) -> bool:
+    """Whether compiled loops serve a problem, from a state on.
 
     They know narrowband channels, one power budget, weighted sum rates, built-in element sets and
     CPU tensors without gradients.
@@ -31,6 +32,7 @@ def serves(problem: Downlink) -> bool:
     return (
         problem.h.device.type == "cpu"
         and not problem.h.requires_grad
+        and not (state is not None and (state.control.requires_grad or state.digital.requires_grad))
         and problem.h.shape[1] == 1
         and problem.power_at != "per_rf_chain"
         and problem.utility_name == "sum_rate"
@@ -92,7 +94,8 @@ def alternate(
     best = kernel.Best(*record_arrays(state, record))
     plan = kernel.Plan(
         np.array(schedule + (1.0,) * (count - len(schedule))),
-        len(schedule), solver.extrapolate, kind, levels, free, solver.tolerance,
+        len(schedule), solver.extrapolate, kind, levels, free,
+        float(solver.tolerance),
         _PATIENT if record is None else solver.patience,
     )  # fmt: skip
     steps = kernel.alternate(
@@ -106,6 +109,51 @@ def alternate(
         tensor(previous, state.control), tensor(stride, state.utility)
     )
     new = Memory(None, memory.count + count, momentum)
+    return passed(state, (control, digital, utility), new, best, steps)
+
+
+def climb(
+    solver: VariableProjection,
+    problem: Downlink,
+    state: State,
+    record: Record | None,
+    count: int,
+) -> Pass:
+    """Run at most ``count`` iterations of :meth:`VariableProjection.step` in the compiled loop.
+
+    With a record the loop stops at the solver's patience, without one it does not count.
+    """
+    from holobeam.kernels import projection as kernel
+    from holobeam.kernels.alternating import Best, Channels
+    from holobeam.kernels.cpu import available_threads
+    from holobeam.solvers.gradient import Memory
+    from holobeam.solvers.starts import relaxed
+
+    memory: Memory = state.memory
+    element_set = problem.frontend.element_set
+    control, digital, latent, velocity, utility = fresh(
+        state.control, state.digital[:, 0], memory.latent, memory.velocity, state.utility
+    )
+    best = Best(*record_arrays(state, record))
+    plan = kernel.Plan(
+        np.array([solver.size(memory.count + i) for i in range(count)]),
+        float(solver.momentum), solver.digital_steps,
+        *element_code(element_set), *element_code(relaxed(element_set)),
+        float(solver.tolerance), _PATIENT if record is None else solver.patience,
+    )  # fmt: skip
+    steps = kernel.climb(
+        Channels(*problem_arrays(problem)),
+        kernel.Point(control, digital, latent, velocity, utility),
+        best,
+        plan,
+        available_threads(),
+    )
+    new = Memory(
+        None,
+        tensor(latent, state.control),
+        tensor(velocity, state.control),
+        memory.count + count,
+    )
     return passed(state, (control, digital, utility), new, best, steps)
 
 
