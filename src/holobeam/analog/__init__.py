@@ -1,7 +1,16 @@
 """The quadratic in the controls, and who minimises it."""
 
+from holobeam.analog.accelerated import accelerated_projected_gradient, block_coordinate_descent
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
 from holobeam.analog.projected_gradient import ascent_direction, projected_step
 from holobeam.analog.quadratic import Quadratic
 
-__all__ = ["AnalogUpdate", "Quadratic", "ascent_direction", "coordinate_descent", "projected_step"]
+__all__ = [
+    "AnalogUpdate",
+    "Quadratic",
+    "accelerated_projected_gradient",
+    "ascent_direction",
+    "block_coordinate_descent",
+    "coordinate_descent",
+    "projected_step",
+]

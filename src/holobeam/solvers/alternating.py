@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
-from holobeam.digital.link import Link
+from holobeam.digital.link import Link, Weights
 from holobeam.frontends.element_sets import Interval, Points
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers import fused
@@ -124,7 +124,7 @@ class Alternating(Solver):
             return super().run(problem, state, record, count)
         return fused.alternate(self, problem, state, record, count)
 
-    def _compiled(self, problem: Downlink, state: State | None = None) -> bool:
+    def _compiled(self, problem: Downlink, state: State) -> bool:
         # A subclass with steps of its own is not what was compiled.
         return (
             type(self).step is Alternating.step
@@ -150,17 +150,8 @@ class Alternating(Solver):
         control = state.control
         if not problem.frontend.is_digital:
             weights = at.weights(link, digital)
-            control, digital = self._move(at, weights, control, digital)
+            control, digital = move_controls(self.analog, at, weights, control, digital)
         return self._state(problem, control, digital, count + 1, momentum)
-
-    def _move(
-        self, problem: Downlink, weights: Any, control: Tensor, digital: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        quadratic = problem.analog_quadratic(weights, digital)
-        if not scale_is_free(problem):
-            return self.analog(quadratic, control, problem.frontend.element_set), digital
-        control = self.analog(quadratic, control, Interval(0.0, float("inf")))
-        return normalise_amplitudes(control, digital)
 
     def _state(
         self,
@@ -181,7 +172,7 @@ class Alternating(Solver):
     def _first(self, problem: Downlink, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.begin == "fit" and not problem.frontend.is_digital:
             middle = matched_control(problem, generator)
-            if self._compiled(problem):
+            if fused.serves(problem):
                 return fused.fitted_start(problem, middle)
             return fit_to_target(problem, middle, digital_target(problem))
         if self.begin == "relax" and isinstance(problem.frontend.element_set, Points):
@@ -209,6 +200,17 @@ def scale_is_free(problem: Downlink) -> bool:
         and isinstance(element_set, Interval)
         and element_set.low == 0
     )
+
+
+def move_controls(
+    analog: AnalogUpdate, problem: Downlink, weights: Weights, control: Tensor, digital: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Better controls by an analog method; a free scale goes from amplitudes into V."""
+    quadratic = problem.analog_quadratic(weights, digital)
+    if not scale_is_free(problem):
+        return analog(quadratic, control, problem.frontend.element_set), digital
+    control = analog(quadratic, control, Interval(0.0, float("inf")))
+    return normalise_amplitudes(control, digital)
 
 
 def surface_solver(**options: Any) -> Alternating:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from holobeam.analog.coordinate import coordinate_descent
+from holobeam.analog.accelerated import separable_descent
 from holobeam.analog.quadratic import Quadratic
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.digital.zero_forcing import regularised_zero_forcing
@@ -140,7 +140,7 @@ def fit_to_target(
         digital = _least_squares(frontend.analog(control), target)
         branches = frontend.branches(digital)
         quadratic = Quadratic(empty, no_streams, branches, price, target)
-        control = coordinate_descent(quadratic, control, sweep_set)
+        control = separable_descent(quadratic, control, sweep_set)
         if free:
             control, digital = normalise_amplitudes(control, digital)
     return control, digital
