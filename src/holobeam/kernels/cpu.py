@@ -311,7 +311,9 @@ def spread(work: Any, batch: int, cost: float, threads: int) -> None:
     if workers < 2 or cost < 1e-3:
         work(0, batch)
         return
-    edges = [batch * i // workers for i in range(workers + 1)]
+    # More parts than workers: channels end at different times, and cores may be shared.
+    parts = min(batch, 4 * workers)
+    edges = [batch * i // parts for i in range(parts + 1)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
 

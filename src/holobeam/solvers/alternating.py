@@ -25,7 +25,7 @@ from holobeam.solvers.starts import (
     relax,
 )
 
-Begin = Literal["matched", "random", "fit", "relax"]
+Begin = Literal["matched", "random", "fit", "fit-random", "relax"]
 
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
@@ -66,7 +66,8 @@ class Alternating(Solver):
         How the controls are updated; exact coordinate descent by default.
     begin
         ``matched``: chains pointed at users, amplitudes at one half; ``random``; ``fit``: least
-        squares to the fully digital precoder; ``relax``: quantised from the continuous set's
+        squares to the fully digital precoder, from matched controls; ``fit-random``: the same from
+        random ones; ``relax``: quantised from the continuous set's
         solution.
     noise_schedule
         Factors on the noise in the first iterations.
@@ -103,10 +104,15 @@ class Alternating(Solver):
         return self._state(problem, control, digital, 0)
 
     def variant(self, index: int) -> Solver:
-        """Start ``index``: other quantisations first where there are any, then random ones."""
+        """Start ``index``: other quantisations first where there are any, then random ones.
+
+        A fitted start stays one: fitted from random controls, it ends higher than the random
+        controls themselves (docs/methods.md, section 4).
+        """
         if index == 0 or (self.begin == "relax" and index < len(QUANTISING_SHARES)):
             return replace(self, share=QUANTISING_SHARES[index])
-        return replace(self, begin="random")
+        fitted = self.begin in {"fit", "fit-random"}
+        return replace(self, begin="fit-random" if fitted else "random")
 
     def settled(self, state: State) -> bool:
         """Whether the noise schedule is over."""
@@ -170,11 +176,11 @@ class Alternating(Solver):
         )
 
     def _first(self, problem: Downlink, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if self.begin == "fit" and not problem.frontend.is_digital:
-            middle = matched_control(problem, generator)
+        if self.begin in {"fit", "fit-random"} and not problem.frontend.is_digital:
+            pick = matched_control if self.begin == "fit" else random_control
             if fused.serves(problem):
-                return fused.fitted_start(problem, middle)
-            return fit_to_target(problem, middle, digital_target(problem))
+                return fused.fitted_start(problem, pick(problem, generator))
+            return fit_to_target(problem, pick(problem, generator), digital_target(problem))
         if self.begin == "relax" and isinstance(problem.frontend.element_set, Points):
             control = self._quantised(problem, generator)
         elif self.begin == "random" and not problem.frontend.is_digital:
