@@ -282,17 +282,21 @@ def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
 @contextmanager
 def _locked(folder: str | None) -> Iterator[None]:
     """Hold a lock file between processes, where the system and the folder allow one."""
+    handle = None
     try:
         import fcntl
 
-        Path(folder or "").mkdir(parents=True, exist_ok=True)
-        handle = open(Path(folder or "") / "holobeam.lock", "a")  # noqa: SIM115
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            handle = open(Path(folder) / "holobeam.lock", "a")  # noqa: SIM115
+            fcntl.flock(handle, fcntl.LOCK_EX)
     except (ImportError, OSError):
+        pass  # the cache is then as safe as numba's own
+    try:
         yield
-        return
-    with handle:
-        yield
+    finally:
+        if handle is not None:
+            handle.close()
 
 
 def available_threads() -> int:
