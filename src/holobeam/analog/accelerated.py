@@ -52,7 +52,7 @@ def accelerated_projected_gradient(
 
     Notes
     -----
-    Source: mmse paper (our reading), docs/methods.md, section 11.
+    Source: mmse paper (our reading), docs/methods.md, section 3.
     """
     check_count("steps", steps)
     check_count("power_iterations", power_iterations)
@@ -138,7 +138,7 @@ def block_coordinate_descent(
 
     Notes
     -----
-    Source: mmse paper (our reading), docs/methods.md, section 11.
+    Source: mmse paper (our reading), docs/methods.md, section 3.
     """
     blocks = min(check_count("blocks", blocks), quadratic.antennas)
     q = q.clone()

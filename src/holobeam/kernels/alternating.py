@@ -17,6 +17,7 @@ from holobeam.kernels.blocks import (
     normalise,
     price_of,
     quadratic,
+    rate,
     rescale,
     sweep,
     weigh,
@@ -56,7 +57,7 @@ def _leap(channel: Any, q: Any, v: Any, ahead: Any, reached: float, e: Any, g: A
         weigh(e_ahead, g_ahead, leapt, noise, alpha, power, 1.0, u, w)
         digital(e_ahead, g_ahead, u, w, noise, power, 1.0, leapt)
     rescale(g_ahead, leapt, power)
-    found = weigh(e_ahead, g_ahead, leapt, noise, alpha, power, 1.0, u, w)
+    found = rate(e_ahead, g_ahead, leapt, noise, alpha, power)
     if not found > reached:
         return reached
     q[:], v[:], e[:], g[:] = ahead, leapt, e_ahead, g_ahead
@@ -116,7 +117,7 @@ def _loop(
             _move(channel, factor, e, v[b], u, w, q[b], room, (kind, levels, free))
             link(h[b], feed, q[b], e, g, radiated)
             rescale(g, v[b], power[b])
-            utility[b] = weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, u, w)
+            utility[b] = rate(e, g, v[b], noise[b], alpha[b], power[b])
             steps[b] += 1
             if not np.isfinite(utility[b]):
                 break

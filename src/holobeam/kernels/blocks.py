@@ -65,32 +65,50 @@ def rescale(g: Any, v: Any, power: float) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def _heard(e: Any, v: Any, k: int) -> tuple[complex, float]:
+    """What user k hears of its own stream, and the power of the others'."""
+    own, others = 0j, 0.0
+    for j in range(v.shape[1]):
+        heard = 0j
+        for r in range(v.shape[0]):
+            heard += e[k, r] * v[r, j]
+        if j == k:
+            own = heard
+        else:
+            others += heard.real * heard.real + heard.imag * heard.imag
+    return own, others
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def weigh(
     e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float, factor: float, u: Any, w: Any
-) -> float:
-    """Receivers and weights in place; returns the weighted sum rate in bits/s/Hz."""
-    users, chains = e.shape
+) -> None:
+    """Receivers and weights in place."""
     load = spent(g, v) / power
     if load <= 0.0:
         load = 1.0
-    rate = 0.0
-    for k in range(users):
-        signal, others, own = 0.0, noise[k] * factor * load, 0j
-        for j in range(users):
-            heard = 0j
-            for r in range(chains):
-                heard += e[k, r] * v[r, j]
-            size = heard.real * heard.real + heard.imag * heard.imag
-            if j == k:
-                own, signal = heard, size
-            else:
-                others += size
+    for k in range(e.shape[0]):
+        own, others = _heard(e, v, k)
+        others += noise[k] * factor * load
+        signal = own.real * own.real + own.imag * own.imag
         total = max(signal + others, 2.3e-308)
         u[k] = own / total
         w[k] = alpha[k] * total / (others if others > 0.0 else total)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def rate(e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float) -> float:
+    """Weighted sum rate in bits/s/Hz, with the budget folded into the noise."""
+    load = spent(g, v) / power
+    if load <= 0.0:
+        load = 1.0
+    total = 0.0
+    for k in range(e.shape[0]):
+        own, others = _heard(e, v, k)
+        signal = own.real * own.real + own.imag * own.imag
         if signal != 0.0:
-            rate += alpha[k] * np.log1p(signal / others)
-    return float(rate / np.log(2.0))
+            total += alpha[k] * np.log1p(signal / (others + noise[k] * load))
+    return float(total / np.log(2.0))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -12,67 +12,168 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
-from holobeam.kernels.blocks import digital, link, price_of, quadratic, rescale, weigh
+from holobeam.kernels.blocks import digital, price_of, rate, rescale, weigh
 from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, compiled, project, spread
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _direction(q: Any, room: Any, rho: float, kind: int, levels: Any, step: Any) -> None:
-    """Negative gradient of the quadratic along the element set, unit mean square, in place."""
-    y, d, residual = room
-    users, antennas = y.shape
-    controls, streams = d.shape[1], d.shape[2]
-    pull = np.empty(streams, dtype=np.complex128)
-    total = 0.0
-    for n in range(antennas):
-        pull[:] = 0.0
+def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> None:
+    """``A = Q * Phi``, ``E = H A`` and the metric, from split real and imaginary parts."""
+    (h_re, h_im), (f_re, f_im), (q_re, q_im), (a_re, a_im) = h, feed, q, a
+    chains, antennas = f_re.shape
+    shared = q_re.shape[0] == 1
+    for r in range(chains):
+        c = 0 if shared else r
+        for n in range(antennas):
+            a_re[r, n] = q_re[c, n] * f_re[r, n] - q_im[c, n] * f_im[r, n]
+            a_im[r, n] = q_re[c, n] * f_im[r, n] + q_im[c, n] * f_re[r, n]
+        for k in range(h_re.shape[0]):
+            re, im = 0.0, 0.0
+            for n in range(antennas):
+                re += h_re[k, n] * a_re[r, n] - h_im[k, n] * a_im[r, n]
+                im += h_re[k, n] * a_im[r, n] + h_im[k, n] * a_re[r, n]
+            e[k, r] = complex(re, im)
+        for s in range(r + 1):
+            re, im = 0.0, 0.0
+            if radiated:
+                for n in range(antennas):
+                    re += a_re[s, n] * a_re[r, n] + a_im[s, n] * a_im[r, n]
+                    im += a_re[s, n] * a_im[r, n] - a_im[s, n] * a_re[r, n]
+            elif s == r:
+                re = 1.0
+            g[s, r] = complex(re, im)
+            g[r, s] = complex(re, -im)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _pulls(e: Any, v: Any, u: Any, w: Any, rho: float, ahead: Any, loaded: Any) -> None:
+    """What the gradient takes from each user's channel and from each chain's wave, in place.
+
+    With ``Y = diag(sqrt w conj(u)) H`` the gradient in A is ``H^H ahead + A loaded``, where
+    ``ahead = diag(sqrt w u) (Y X - T) V^H`` (K x R) and ``loaded = rho V V^H`` (R x R).
+    """
+    users, chains = e.shape
+    residual = np.empty(users, dtype=np.complex128)
+    for k in range(users):
+        cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
         for j in range(users):
-            back = y[j, n].conjugate()
-            for s in range(streams):
-                pull[s] += back * residual[j, s]
-        if rho > 0.0:
-            for c in range(controls):
-                for s in range(streams):
-                    pull[s] += rho * (q[n, c] * d[n, c, s])
+            heard = 0j
+            for r in range(chains):
+                heard += e[k, r] * v[r, j]
+            residual[j] = cost * heard
+        residual[k] -= w[k] * u[k]
+        for r in range(chains):
+            total = 0j
+            for j in range(users):
+                total += residual[j] * v[r, j].conjugate()
+            ahead[k, r] = total
+    for r in range(chains):
+        for s in range(chains):
+            total = 0j
+            for j in range(users):
+                total += v[s, j] * v[r, j].conjugate()
+            loaded[s, r] = rho * total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _descent(h: Any, feed: Any, a: Any, ahead: Any, loaded: Any, step: Any, room: Any) -> None:
+    """Negative gradient of the quadratic in the controls, in place."""
+    (h_re, h_im), (f_re, f_im), (a_re, a_im), (s_re, s_im) = h, feed, a, step
+    re, im = room
+    chains, antennas = f_re.shape
+    shared = s_re.shape[0] == 1
+    s_re[:] = 0.0
+    s_im[:] = 0.0
+    for r in range(chains):
+        re[:] = 0.0
+        im[:] = 0.0
+        for k in range(h_re.shape[0]):
+            x, y = ahead[k, r].real, ahead[k, r].imag
+            for n in range(antennas):
+                re[n] += h_re[k, n] * x + h_im[k, n] * y
+                im[n] += h_re[k, n] * y - h_im[k, n] * x
+        for t in range(chains):
+            x, y = loaded[t, r].real, loaded[t, r].imag
+            if x == 0.0 and y == 0.0:
+                continue
+            for n in range(antennas):
+                re[n] += a_re[t, n] * x - a_im[t, n] * y
+                im[n] += a_re[t, n] * y + a_im[t, n] * x
+        c = 0 if shared else r
+        for n in range(antennas):
+            s_re[c, n] -= re[n] * f_re[r, n] + im[n] * f_im[r, n]
+            s_im[c, n] -= im[n] * f_re[r, n] - re[n] * f_im[r, n]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _along(q: Any, kind: int, levels: Any, step: Any) -> float:
+    """Keep what lies along the element set; returns the factor to unit mean square."""
+    (q_re, q_im), (s_re, s_im) = q, step
+    controls, antennas = q_re.shape
+    total = 0.0
+    if kind == CIRCLE:
+        x, y, scale = levels[0].real, levels[0].imag, 1.0 / levels[1].real ** 2
         for c in range(controls):
-            slope = 0j
-            for s in range(streams):
-                slope -= pull[s] * d[n, c, s].conjugate()
-            if kind == INTERVAL:
-                slope = complex(slope.real, 0.0)
-            elif kind == CIRCLE:
-                radial = (q[n, c] - levels[0]) / levels[1].real
-                slope -= (slope.real * radial.real + slope.imag * radial.imag) * radial
-            step[n, c] = slope
-            total += slope.real * slope.real + slope.imag * slope.imag
-    if total > 0.0:
-        step *= np.sqrt(antennas * controls) / np.sqrt(total)
-    else:
-        step *= total  # zero, or NaN where a number went wrong
+            for n in range(antennas):
+                out_re, out_im = q_re[c, n] - x, q_im[c, n] - y
+                radial = scale * (s_re[c, n] * out_re + s_im[c, n] * out_im)
+                s_re[c, n] -= radial * out_re
+                s_im[c, n] -= radial * out_im
+    elif kind == INTERVAL:
+        s_im[:] = 0.0
+    for c in range(controls):
+        for n in range(antennas):
+            total += s_re[c, n] * s_re[c, n] + s_im[c, n] * s_im[c, n]
+    # Zero stays zero, and what is not a number stays so.
+    return float(np.sqrt(antennas * controls) / np.sqrt(total)) if total > 0.0 else total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
+    """Nearest members of an element set."""
+    (g_re, g_im), (q_re, q_im) = of, out
+    controls, antennas = g_re.shape
+    if kind == CIRCLE:
+        x, y, radius = levels[0].real, levels[0].imag, levels[1].real
+        for c in range(controls):
+            for n in range(antennas):
+                out_re, out_im = g_re[c, n] - x, g_im[c, n] - y
+                size = np.sqrt(out_re * out_re + out_im * out_im)
+                scale = radius / size if size != 0.0 else 0.0
+                q_re[c, n] = x + (scale * out_re if size != 0.0 else radius)
+                q_im[c, n] = y + scale * out_im
+        return
+    for c in range(controls):
+        for n in range(antennas):
+            re, im = project(kind, levels, g_re[c, n], g_im[c, n])
+            q_re[c, n] = re
+            q_im[c, n] = im
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _ascend(
-    channel: Any, point: Any, at: Any, room: Any, step: Any, size: float, momentum: float, sets: Any
+    channel: Any, point: Any, at: Any, room: Any, size: float, momentum: float, sets: Any
 ) -> None:
     """Move the controls of one channel along the gradient of its rate, in place."""
     h, feed, noise, alpha, power, radiated = channel
     q, latent, velocity, v = point
     e, g, u, w = at
+    a, step, line, ahead, loaded = room
     kind, levels, wide_kind, wide_levels = sets
     weigh(e, g, v, noise, alpha, power, 1.0, u, w)
-    quadratic(h, feed, e, v, u, w, room[0], room[1], room[2])
     rho = price_of(u, w, noise, power, 1.0) if radiated else 0.0
-    _direction(q, room, rho, wide_kind, wide_levels, step)
-    for n in range(q.shape[0]):
-        for c in range(q.shape[1]):
-            velocity[n, c] = step[n, c] + momentum * velocity[n, c]
-            goal = latent[n, c] + size * velocity[n, c]
-            re, im = project(wide_kind, wide_levels, goal.real, goal.imag)
-            latent[n, c] = complex(re, im)
-            re, im = project(kind, levels, re, im)
-            q[n, c] = complex(re, im)
-    link(h, feed, q, e, g, radiated)
+    _pulls(e, v, u, w, rho, ahead, loaded)
+    _descent(h, feed, a, ahead, loaded, step, line)
+    scale = _along(q, wide_kind, wide_levels, step)
+    for part in range(2):
+        moves, speeds, places = step[part], velocity[part], latent[part]
+        for c in range(moves.shape[0]):
+            for n in range(moves.shape[1]):
+                speeds[c, n] = scale * moves[c, n] + momentum * speeds[c, n]
+                places[c, n] += size * speeds[c, n]
+    _to_set(wide_kind, wide_levels, latent, latent)
+    _to_set(kind, levels, latent, q)
+    _link(h, feed, q, a, e, g, radiated)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -84,35 +185,38 @@ def _loop(
     q, v, latent, velocity, utility = state
     best_q, best_v, best_utility, idle = record
     sizes, momentum, digital_steps, kind, levels, wide_kind, wide_levels, tolerance, patience = plan
-    users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
+    users, chains, antennas, controls = h.shape[2], feed.shape[1], h.shape[3], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
     g = np.empty((chains, chains), dtype=np.complex128)
     u, w = np.empty(users, dtype=np.complex128), np.empty(users)
-    step = np.empty((antennas, controls), dtype=np.complex128)
     room = (
-        np.empty((users, antennas), dtype=np.complex128),
-        np.empty((antennas, controls, users), dtype=np.complex128),
-        np.empty((users, users), dtype=np.complex128),
+        (np.empty((chains, antennas)), np.empty((chains, antennas))),
+        (np.empty((controls, antennas)), np.empty((controls, antennas))),
+        (np.empty(antennas), np.empty(antennas)),
+        np.empty((users, chains), dtype=np.complex128),
+        np.empty((chains, chains), dtype=np.complex128),
     )
     sets = (kind, levels, wide_kind, wide_levels)
+    waves = (feed[0], feed[1])
     for b in range(first, last):
-        channel = (h[b], feed, noise[b], alpha[b], power[b], radiated)
-        point, at = (q[b], latent[b], velocity[b], v[b]), (e, g, u, w)
-        link(h[b], feed, q[b], e, g, radiated)
+        channel = ((h[0, b], h[1, b]), waves, noise[b], alpha[b], power[b], radiated)
+        controls_now = (q[0, b], q[1, b])
+        point = (controls_now, (latent[0, b], latent[1, b]), (velocity[0, b], velocity[1, b]), v[b])
+        _link(channel[0], waves, controls_now, room[0], e, g, radiated)
         for i in range(sizes.shape[0]):
             before = utility[b]
-            _ascend(channel, point, at, room, step, sizes[i], momentum, sets)
+            _ascend(channel, point, (e, g, u, w), room, sizes[i], momentum, sets)
             for _ in range(digital_steps):
                 weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, u, w)
                 digital(e, g, u, w, noise[b], power[b], 1.0, v[b])
             rescale(g, v[b], power[b])
-            utility[b] = weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, u, w)
+            utility[b] = rate(e, g, v[b], noise[b], alpha[b], power[b])
             steps[b] += 1
             if not np.isfinite(utility[b]):
                 break
             idle[b] += 1
             if utility[b] > best_utility[b]:
-                best_q[b], best_v[b], best_utility[b], idle[b] = q[b], v[b], utility[b], 0
+                best_q[:, b], best_v[b], best_utility[b], idle[b] = q[:, b], v[b], utility[b], 0
             if abs(utility[b] - before) <= tolerance * max(abs(utility[b]), 1e-12):
                 steps[b] = -steps[b]
                 break
@@ -123,8 +227,9 @@ def _loop(
 class Point(NamedTuple):
     """Where the loop stands, changed in place.
 
-    ``control`` ``(B, N, C)``, ``digital`` ``(B, R, K)``, ``latent`` controls on the continuous set
-    behind them, ``velocity`` of those, ``utility`` ``(B,)``: the weighted sum rate in bits/s/Hz.
+    ``control`` ``(2, B, C, N)`` (real and imaginary parts), ``digital`` ``(B, R, K)``, ``latent``
+    controls on the continuous set behind them and the ``velocity`` of those, like ``control``,
+    ``utility`` ``(B,)``: the weighted sum rate in bits/s/Hz.
     """
 
     control: Any
@@ -157,15 +262,21 @@ class Plan(NamedTuple):
 def climb(channels: Channels, point: Point, best: Best, plan: Plan, threads: int) -> Any:
     """Run ``len(plan.sizes)`` iterations on a batch, in place.
 
+    ``channels.h`` is ``(2, B, K, N)`` and ``channels.feed`` ``(2, R, N)``: real and imaginary
+    parts apart and elements last, so that every pass over them is vectorised. So is the control
+    of ``best``.
+
     Returns
     -------
     array
         ``(B,)`` iterations done; negative where the channel converged at the last of them.
     """
-    batch, users, antennas = channels.h.shape
+    _, batch, users, antennas = channels.h.shape
+    chains, controls = channels.feed.shape[1], point.control.shape[2]
     steps = np.zeros(batch, dtype=np.int64)
-    terms = users * (4 * channels.feed.shape[1] + 6 * point.control.shape[2] + 8)
-    cost = batch * antennas * len(plan.sizes) * terms * 2e-9
+    cost = (
+        batch * antennas * len(plan.sizes) * (chains * (2 * users + chains) + 8 * controls) * 1e-9
+    )
     # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(channels), tuple(point), tuple(best), tuple(plan)
     loop = compiled(_loop, (*parts, steps, 0, batch))

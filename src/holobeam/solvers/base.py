@@ -151,7 +151,7 @@ class Solver:
         history
             Whether to keep the utility after each iteration.
         progress
-            Called after each iteration.
+            Called after each iteration, or each 20 of a compiled loop.
 
         Raises
         ------

@@ -34,7 +34,7 @@ class Perturb(Solver):
     Notes
     -----
     The disturbed controls get a fresh equal-power precoder, so that users who were switched off
-    come back. Source: docs/methods.md, section 12.
+    come back. Source: docs/methods.md, section 4.
     """
 
     name: str = "perturb"

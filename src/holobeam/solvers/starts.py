@@ -45,10 +45,12 @@ def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users ante
     vector of the user's F x N channel.
     """
     h = problem.h.transpose(1, 2)
-    gram = h @ h.mH
-    _, vectors = torch.linalg.eigh(gram.to(torch.complex128))
-    beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
-    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2) / problem.noise_power
+    if h.shape[2] == 1:
+        beam = h[:, :, 0].conj()
+    else:
+        _, vectors = torch.linalg.eigh((h @ h.mH).to(torch.complex128))
+        beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
+    gain = h.abs().square().sum(dim=(2, 3)) / problem.noise_power
     order = gain.argsort(dim=1, descending=True, stable=True)
     beam = beam.gather(1, order.unsqueeze(2).expand_as(beam))
     # sgn(0) is 0: an absent user leaves its column to the element set's projection of 0.
