@@ -92,7 +92,7 @@ def weigh(
         others += noise[k] * factor * load
         signal = own.real * own.real + own.imag * own.imag
         total = max(signal + others, 2.3e-308)
-        u[k] = own / total
+        u[k] = own * (1.0 / total)
         w[k] = alpha[k] * total / (others if others > 0.0 else total)
 
 
@@ -125,15 +125,16 @@ def solve(system: Any, right: Any, ridge: float) -> bool:
     level = level / chains if level > 0.0 else 1.0
     for r in range(chains):
         system[r, r] += ridge * level
+    # The diagonal holds reciprocals: a complex division costs a call, a product does not.
     for r in range(chains):
         for s in range(r + 1):
             value = system[r, s]
             for t in range(s):
                 value -= system[r, t] * system[s, t].conjugate()
             if s < r:
-                system[r, s] = value / system[s, s].real
+                system[r, s] = value * system[s, s].real
             elif value.real > 0.0:
-                system[r, r] = np.sqrt(value.real)
+                system[r, r] = 1.0 / np.sqrt(value.real)
             else:
                 return False
     for k in range(users):
@@ -141,13 +142,13 @@ def solve(system: Any, right: Any, ridge: float) -> bool:
             value = right[r, k]
             for s in range(r):
                 value -= system[r, s] * right[s, k]
-            right[r, k] = value / system[r, r].real
+            right[r, k] = value * system[r, r].real
         for i in range(chains):
             r = chains - 1 - i
             value = right[r, k]
             for s in range(r + 1, chains):
                 value -= system[s, r].conjugate() * right[s, k]
-            right[r, k] = value / system[r, r].real
+            right[r, k] = value * system[r, r].real
     return True
 
 

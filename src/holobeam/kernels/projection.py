@@ -13,7 +13,32 @@ from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
 from holobeam.kernels.blocks import digital, price_of, rate, rescale, weigh
-from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, compiled, project, spread
+from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, compiled, project, spread
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _parts(rows: int, antennas: int) -> tuple[Any, Any]:
+    """Room for real and imaginary parts, elements last: every pass over them is vectorised."""
+    return np.empty((rows, antennas)), np.empty((rows, antennas))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _load(array: Any, parts: Any) -> None:
+    """Take a complex array apart."""
+    re, im = parts
+    for r in range(array.shape[0]):
+        for n in range(array.shape[1]):
+            re[r, n] = array[r, n].real
+            im[r, n] = array[r, n].imag
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _store(parts: Any, array: Any) -> None:
+    """Put real and imaginary parts together again."""
+    re, im = parts
+    for r in range(array.shape[0]):
+        for n in range(array.shape[1]):
+            array[r, n] = complex(re[r, n], im[r, n])
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -172,7 +197,10 @@ def _ascend(
                 speeds[c, n] = scale * moves[c, n] + momentum * speeds[c, n]
                 places[c, n] += size * speeds[c, n]
     _to_set(wide_kind, wide_levels, latent, latent)
-    _to_set(kind, levels, latent, q)
+    if kind == wide_kind and kind != POINTS:
+        q[0][:], q[1][:] = latent
+    else:
+        _to_set(kind, levels, latent, q)
     _link(h, feed, q, a, e, g, radiated)
 
 
@@ -185,30 +213,39 @@ def _loop(
     q, v, latent, velocity, utility = state
     best_q, best_v, best_utility, idle = record
     sizes, momentum, digital_steps, kind, levels, wide_kind, wide_levels, tolerance, patience = plan
-    users, chains, antennas, controls = h.shape[2], feed.shape[1], h.shape[3], q.shape[2]
+    users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
     g = np.empty((chains, chains), dtype=np.complex128)
-    u, w = np.empty(users, dtype=np.complex128), np.empty(users)
+    at = (e, g, np.empty(users, dtype=np.complex128), np.empty(users))
     room = (
-        (np.empty((chains, antennas)), np.empty((chains, antennas))),
-        (np.empty((controls, antennas)), np.empty((controls, antennas))),
+        _parts(chains, antennas),
+        _parts(controls, antennas),
         (np.empty(antennas), np.empty(antennas)),
         np.empty((users, chains), dtype=np.complex128),
         np.empty((chains, chains), dtype=np.complex128),
     )
     sets = (kind, levels, wide_kind, wide_levels)
-    waves = (feed[0], feed[1])
+    paths, waves = _parts(users, antennas), _parts(chains, antennas)
+    now, behind, speed = (
+        _parts(controls, antennas),
+        _parts(controls, antennas),
+        _parts(controls, antennas),
+    )
+    _load(feed.T, waves)
     for b in range(first, last):
-        channel = ((h[0, b], h[1, b]), waves, noise[b], alpha[b], power[b], radiated)
-        controls_now = (q[0, b], q[1, b])
-        point = (controls_now, (latent[0, b], latent[1, b]), (velocity[0, b], velocity[1, b]), v[b])
-        _link(channel[0], waves, controls_now, room[0], e, g, radiated)
+        _load(h[b], paths)
+        _load(q[b].T, now)
+        _load(latent[b].T, behind)
+        _load(velocity[b].T, speed)
+        channel = (paths, waves, noise[b], alpha[b], power[b], radiated)
+        _link(paths, waves, now, room[0], e, g, radiated)
         for i in range(sizes.shape[0]):
             before = utility[b]
-            _ascend(channel, point, (e, g, u, w), room, sizes[i], momentum, sets)
+            point = (now, behind, speed, v[b])
+            _ascend(channel, point, at, room, sizes[i], momentum, sets)
             for _ in range(digital_steps):
-                weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, u, w)
-                digital(e, g, u, w, noise[b], power[b], 1.0, v[b])
+                weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, at[2], at[3])
+                digital(e, g, at[2], at[3], noise[b], power[b], 1.0, v[b])
             rescale(g, v[b], power[b])
             utility[b] = rate(e, g, v[b], noise[b], alpha[b], power[b])
             steps[b] += 1
@@ -216,20 +253,23 @@ def _loop(
                 break
             idle[b] += 1
             if utility[b] > best_utility[b]:
-                best_q[:, b], best_v[b], best_utility[b], idle[b] = q[:, b], v[b], utility[b], 0
+                _store(now, best_q[b].T)
+                best_v[b], best_utility[b], idle[b] = v[b], utility[b], 0
             if abs(utility[b] - before) <= tolerance * max(abs(utility[b]), 1e-12):
                 steps[b] = -steps[b]
                 break
             if idle[b] >= patience:
                 break
+        _store(now, q[b].T)
+        _store(behind, latent[b].T)
+        _store(speed, velocity[b].T)
 
 
 class Point(NamedTuple):
     """Where the loop stands, changed in place.
 
-    ``control`` ``(2, B, C, N)`` (real and imaginary parts), ``digital`` ``(B, R, K)``, ``latent``
-    controls on the continuous set behind them and the ``velocity`` of those, like ``control``,
-    ``utility`` ``(B,)``: the weighted sum rate in bits/s/Hz.
+    ``control`` ``(B, N, C)``, ``digital`` ``(B, R, K)``, ``latent`` controls on the continuous set
+    behind them, ``velocity`` of those, ``utility`` ``(B,)``: the weighted sum rate in bits/s/Hz.
     """
 
     control: Any
@@ -262,16 +302,12 @@ class Plan(NamedTuple):
 def climb(channels: Channels, point: Point, best: Best, plan: Plan, threads: int) -> Any:
     """Run ``len(plan.sizes)`` iterations on a batch, in place.
 
-    ``channels.h`` is ``(2, B, K, N)`` and ``channels.feed`` ``(2, R, N)``: real and imaginary
-    parts apart and elements last, so that every pass over them is vectorised. So is the control
-    of ``best``.
-
     Returns
     -------
     array
         ``(B,)`` iterations done; negative where the channel converged at the last of them.
     """
-    _, batch, users, antennas = channels.h.shape
+    batch, users, antennas = channels.h.shape
     chains, controls = channels.feed.shape[1], point.control.shape[2]
     steps = np.zeros(batch, dtype=np.int64)
     cost = (

@@ -131,13 +131,10 @@ def climb(
 
     memory: Memory = state.memory
     element_set = problem.frontend.element_set
-    h, feed, *rest = problem_arrays(problem)
-    digital, utility = fresh(state.digital[:, 0], state.utility)
-    control, latent, velocity = (
-        _split(as_array(t).swapaxes(1, 2)) for t in (state.control, memory.latent, memory.velocity)
+    control, digital, latent, velocity, utility = fresh(
+        state.control, state.digital[:, 0], memory.latent, memory.velocity, state.utility
     )
-    top, *others = record_arrays(state, record)
-    best = Best(_split(top.swapaxes(1, 2)), *others)
+    best = Best(*record_arrays(state, record))
     plan = kernel.Plan(
         np.array([solver.size(memory.count + i) for i in range(count)]),
         float(solver.momentum), solver.digital_steps,
@@ -145,7 +142,7 @@ def climb(
         float(solver.tolerance), _PATIENT if record is None else solver.patience,
     )  # fmt: skip
     steps = kernel.climb(
-        Channels(_split(h), _split(feed.T), *rest),
+        Channels(*problem_arrays(problem)),
         kernel.Point(control, digital, latent, velocity, utility),
         best,
         plan,
@@ -153,22 +150,11 @@ def climb(
     )
     new = Memory(
         None,
-        tensor(_merged(latent), state.control),
-        tensor(_merged(velocity), state.control),
+        tensor(latent, state.control),
+        tensor(velocity, state.control),
         memory.count + count,
     )
-    point = _merged(control), digital, utility
-    return passed(state, point, new, best._replace(control=_merged(best.control)), steps)
-
-
-def _split(array: Any) -> Any:
-    """Real and imaginary parts apart, on a new first axis."""
-    return np.stack([array.real, array.imag])
-
-
-def _merged(parts: Any) -> Any:
-    """Controls ``(B, N, C)`` from parts ``(2, B, C, N)``."""
-    return np.ascontiguousarray((parts[0] + 1j * parts[1]).swapaxes(1, 2))
+    return passed(state, (control, digital, utility), new, best, steps)
 
 
 def record_arrays(state: State, record: Record | None) -> tuple[Any, ...]:
