@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import holobeam as hb
 from holobeam.solvers import Alternating, Restart, VariableProjection, base, fused
@@ -242,3 +244,25 @@ def test_more_starts_never_lose():
     assert (rates[1] >= rates[0]).all()
     assert (rates[2] >= rates[1]).all()
     assert (rates[2] > rates[0]).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(FRONTENDS),
+    st.sampled_from(["mmse", "mmse-fast", "vp"]),
+    st.sampled_from(["radiated", "feeds"]),
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 4]),
+    st.floats(-10.0, 25.0),
+    st.integers(0, 1000),
+)
+def test_any_short_solve_is_the_stepped_one(name, method, place, users, chains, snr_db, seed):
+    """Any front-end, more or fewer users than chains, any SNR."""
+    h = gaussian((2, 1, users, 8), seed)
+    frontend = hb.frontends.build(name, hb.arrays.upa((4, 2)), chains)
+    at = hb.Downlink(h, frontend, snr_db=snr_db, power_at=place)
+    solver = hb.solver(method, max_iterations=4)
+    fast = solver(at)
+    slow = _as(SteppedProjection if method == "vp" else Stepped, solver)(at)
+    assert (fast.sum_rate - slow.sum_rate).abs().max() < 1e-6
+    assert fast.violation.max() < 1e-9
