@@ -127,7 +127,7 @@ def _loop(
             if step < noisy:
                 idle[b] = 0
                 continue
-            if abs(utility[b] - before) <= tolerance * max(abs(utility[b]), 1e-12):
+            if abs(utility[b] - before) < tolerance * max(abs(utility[b]), 1e-12):
                 steps[b] = -steps[b]
                 break
             if idle[b] >= patience:

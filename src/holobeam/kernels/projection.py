@@ -255,7 +255,7 @@ def _loop(
             if utility[b] > best_utility[b]:
                 _store(now, best_q[b].T)
                 best_v[b], best_utility[b], idle[b] = v[b], utility[b], 0
-            if abs(utility[b] - before) <= tolerance * max(abs(utility[b]), 1e-12):
+            if abs(utility[b] - before) < tolerance * max(abs(utility[b]), 1e-12):
                 steps[b] = -steps[b]
                 break
             if idle[b] >= patience:

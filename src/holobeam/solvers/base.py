@@ -56,7 +56,7 @@ class Solver:
     max_iterations
         Steps at most.
     tolerance
-        A channel is converged when a step gains less than this, relative to its utility.
+        A channel is converged when a step gains less than this, relative to its utility; 0: never.
     patience
         A channel is stalled when so many steps in a row gave no better point.
     keep
@@ -112,7 +112,7 @@ class Solver:
     def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
         """Iterations taken by each channel between two states, and whether it converged."""
         gain = (after.utility - before.utility).abs()
-        small = gain <= self.tolerance * after.utility.abs().clamp(min=1e-12)
+        small = gain < self.tolerance * after.utility.abs().clamp(min=1e-12)
         taken = torch.full_like(small, count, dtype=torch.long)
         return taken, small if self.settled(after) else torch.zeros_like(small)
 
