@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, phase_shifters, published, surfaces, sweep
+from benchmarks import hardware, kernels, phase_shifters, published, surfaces, sweep
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "published": published.tables,
     "phase-shifters": phase_shifters.tables,
     "sweep": sweep.tables,
+    "kernels": kernels.tables,
 }
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from holobeam.analog.accelerated import accelerated_projected_gradient, block_coordinate_descent
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Progress, Restart, Solver, State
@@ -159,6 +160,37 @@ _BUILT_IN = (
         "digital fit, annealed noise, sweeps with guarded extrapolation",
         "methods 4",
         "every front-end",
+    ),
+    Entry(
+        "mmse-apg",
+        "holobeam.solvers.alternating:surface_solver",
+        "mmse-fast with accelerated projected gradient steps: no loop over elements, any device",
+        "methods 3, 4",
+        "every front-end",
+        (("analog", accelerated_projected_gradient),),
+    ),
+    Entry(
+        "mmse-block",
+        "holobeam.solvers.alternating:surface_solver",
+        "mmse-fast with blocks of elements moved together, any device",
+        "methods 3, 4",
+        "every front-end",
+        (("analog", block_coordinate_descent),),
+    ),
+    Entry(
+        "mmse-analog",
+        "holobeam.solvers.one_chain:OneChainPerUser",
+        "the fully analog array: one RF chain a user, no digital mixing",
+        "mmse paper (our reading); methods 5",
+        "every front-end but digital, K <= R, one budget",
+    ),
+    Entry(
+        "mmse-paper",
+        _BASELINE,
+        "the mmse paper's own update (our reading): no regulariser, sweep blind to power",
+        "mmse paper (our reading); methods 5",
+        "amplitude surfaces",
+        (("rule", "paper"),),
     ),
     Entry(
         "wmmse-hbf",

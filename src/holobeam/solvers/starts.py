@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from holobeam.analog.coordinate import coordinate_descent
+from holobeam.analog.accelerated import separable_descent
 from holobeam.analog.quadratic import Quadratic
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.digital.zero_forcing import regularised_zero_forcing
@@ -45,10 +45,12 @@ def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users ante
     vector of the user's F x N channel.
     """
     h = problem.h.transpose(1, 2)
-    gram = h @ h.mH
-    _, vectors = torch.linalg.eigh(gram.to(torch.complex128))
-    beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
-    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2) / problem.noise_power
+    if h.shape[2] == 1:
+        beam = h[:, :, 0].conj()
+    else:
+        _, vectors = torch.linalg.eigh((h @ h.mH).to(torch.complex128))
+        beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
+    gain = h.abs().square().sum(dim=(2, 3)) / problem.noise_power
     order = gain.argsort(dim=1, descending=True, stable=True)
     beam = beam.gather(1, order.unsqueeze(2).expand_as(beam))
     # sgn(0) is 0: an absent user leaves its column to the element set's projection of 0.
@@ -140,7 +142,7 @@ def fit_to_target(
         digital = _least_squares(frontend.analog(control), target)
         branches = frontend.branches(digital)
         quadratic = Quadratic(empty, no_streams, branches, price, target)
-        control = coordinate_descent(quadratic, control, sweep_set)
+        control = separable_descent(quadratic, control, sweep_set)
         if free:
             control, digital = normalise_amplitudes(control, digital)
     return control, digital
