@@ -23,6 +23,7 @@ from holobeam.solvers.starts import (
     matched_control,
     noise_over_power,
     random_control,
+    selected_start,
 )
 
 Rule = Literal["mrt", "zf", "rzf", "zf-equal-power", "zf-water-filling"]
@@ -80,12 +81,23 @@ class ClosedForm(Solver):
 
 @dataclass(frozen=True, kw_only=True)
 class DigitalWmmse(Solver):
-    """WMMSE over the digital precoder alone; controls are absent, or drawn once and held."""
+    """WMMSE over the digital precoder alone; controls are absent, or drawn once and held.
+
+    Attributes
+    ----------
+    equal_power
+        Whether the first precoder gives every user the same power (else plain RZF).
+    select
+        Whether it serves only the users that are worth serving together.
+    controls
+        ``none`` on fully digital arrays; ``random`` draws them once.
+    """
 
     name: str = "wmmse-digital"
     max_iterations: int = 500
     tolerance: float = 1e-8
     equal_power: bool = True
+    select: bool = False
     controls: Literal["none", "random"] = "none"
 
     def supports(self, problem: Downlink) -> str | None:
@@ -108,7 +120,10 @@ class DigitalWmmse(Solver):
         else:
             control = matched_control(problem, generator)
         link = problem.link(control)
-        digital = digital_start(problem, link, equal_power=self.equal_power)
+        if self.select:
+            digital = selected_start(problem, link)
+        else:
+            digital = digital_start(problem, link, equal_power=self.equal_power)
         return State(control, digital, problem.utility(link, digital), link)
 
     def step(self, problem: Downlink, state: State) -> State:
@@ -120,6 +135,7 @@ class DigitalWmmse(Solver):
 
 
 def digital_bound(name: str = "wmmse-digital", **options: Any) -> BestOf:
-    """``wmmse-digital``: the better of the equal-power RZF and the plain RZF start."""
+    """``wmmse-digital``: the best of three starts: equal-power RZF, plain RZF, selected users."""
     base = DigitalWmmse(**options)
-    return BestOf(name=name, solvers=(base, replace(base, equal_power=False)))
+    racers = (base, replace(base, equal_power=False), replace(base, select=True))
+    return BestOf(name=name, solvers=racers)

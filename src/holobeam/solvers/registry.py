@@ -119,7 +119,7 @@ _BUILT_IN = (
     Entry(
         "wmmse-digital",
         "holobeam.solvers.closed_form:digital_bound",
-        "converged WMMSE in the span of the channel, better of two starts",
+        "converged WMMSE in the span of the channel, best of three starts",
         "methods 6",
         "digital",
     ),

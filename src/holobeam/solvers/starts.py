@@ -32,6 +32,39 @@ def digital_start(
     return problem.rescale(link, start)
 
 
+def selected_start(
+    problem: Downlink, link: Link
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """Equal-power RZF of the users that are worth serving together.
+
+    Users are dropped one after the other, the one whose leaving helps most first, until no
+    leaving helps. WMMSE itself never drops one of two users that look alike: at equal powers they
+    are a stationary point, however bad.
+    """
+    kept = problem.present.to(link.e.dtype)
+    digital = digital_start(problem, link)
+    utility = problem.utility(link, digital)
+    for _ in range(problem.users - 1):
+        tried = [_without(problem, link, kept, user) for user in range(problem.users)]
+        utilities = torch.stack([problem.utility(link, candidate) for _, candidate in tried])
+        best, which = torch.nan_to_num(utilities, nan=-torch.inf).max(dim=0)
+        helps = best > utility
+        if not bool(helps.any()):
+            break
+        for user, (mask, candidate) in enumerate(tried):
+            chosen = helps & (which == user)
+            kept = torch.where(chosen[:, None], mask, kept)
+            digital = torch.where(chosen[:, None, None, None], candidate, digital)
+        utility = torch.where(helps, best, utility)
+    return digital
+
+
+def _without(problem: Downlink, link: Link, kept: Tensor, user: int) -> tuple[Tensor, Tensor]:
+    mask = kept.clone()
+    mask[:, user] = 0
+    return mask, digital_start(problem, replace(link, e=link.e * mask[:, None, :, None]))
+
+
 def relaxed(element_set: Any) -> Any:
     """Continuous set around an element set; third-party sets without one stay as they are."""
     relaxation = getattr(element_set, "relaxation", None)
