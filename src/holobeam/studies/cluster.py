@@ -8,6 +8,7 @@ on a cluster) leave it alone.
 from __future__ import annotations
 
 import os
+import socket
 import time
 import warnings
 from collections import deque
@@ -47,6 +48,9 @@ WRITERS = 8
 
 PER_SLOT = 2
 """Tasks in flight for each one that the cluster can run: the next is there when one ends."""
+
+CONNECT = 10.0
+"""Seconds that a cluster has to answer."""
 
 LOOK = 10.0
 """Seconds between looks at how large the cluster is."""
@@ -123,6 +127,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_reachable(address)
     try:
         ray.init(
             address=address,
@@ -130,13 +135,30 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             logging_level="ERROR",
             include_dashboard=None if address else False,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        wrong = f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0][:120]})"
-        raise InputError("address", wrong, "start one with `ray start --head`") from None
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, str(error)) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Look whether anybody listens: Ray itself tries for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str | None, why: str) -> InputError:
+    line = (why.strip().splitlines() or ["no reason given"])[0][:120]
+    wrong = f"no Ray cluster answers at {address!r} ({line})"
+    return InputError("address", wrong, "start one with `ray start --head`")
 
 
 def _make(unit: Unit | TimingUnit, device: str, threads: int) -> tuple[str, bytes, int, float, str]:
