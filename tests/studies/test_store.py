@@ -21,6 +21,7 @@ from holobeam.studies import claims, files, packs
 from holobeam.studies.claims import Claims
 from holobeam.studies.files import CorruptFileError, FullDiskError
 from holobeam.studies.store import (
+    PACKING,
     Store,
     compact,
     encode_table,
@@ -325,6 +326,16 @@ def test_compaction_killed_in_between_counts_nothing_twice(tmp_path, monkeypatch
     compact(store)
     assert store.loose() == 0
     assert units(store) == before
+
+
+def test_one_process_packs_at_a_time(tmp_path):
+    """Two would write the same units into two packs."""
+    store = filled(tmp_path)
+    other = Claims(tmp_path)
+    assert other.take(PACKING)
+    assert compact(store) == 0
+    other.close()
+    assert compact(store) == 3
 
 
 def test_a_damaged_pack_is_set_aside(tmp_path):

@@ -28,7 +28,7 @@ PATIENCE = {False: 120.0, True: 2.0}
 """Seconds that a timing pass waits in all for an idle machine: full runs, quick runs."""
 
 COMPACT_ABOVE = 10_000
-"""Single files in a folder above which a run that has finished packs them."""
+"""Single files in a folder above which a run packs them, at its beginning and at its end."""
 
 Runner = Callable[[Sequence[Job], Report], None]
 """Does jobs somewhere and reports each outcome."""
@@ -133,14 +133,12 @@ def run_studies(
     summary = Summary()
     _check_part(part)
     _open(errands)
+    _pack(errands)
     jobs = _missing(errands, part, summary)
     _finish(jobs, runner, summary, _Meter("rates", len(jobs), jobs, progress))
     if timings:
         _measure(errands, summary, device, progress)
-    for errand in errands:
-        store = Store(errand.folder)
-        if store.loose() > COMPACT_ABOVE:
-            compact(store)
+    _pack(errands)
     summary.seconds = time.perf_counter() - begin
     return summary
 
@@ -165,6 +163,14 @@ def _open(errands: Sequence[Errand]) -> None:
                 "holobeam": __version__,
             }
         )
+
+
+def _pack(errands: Sequence[Errand]) -> None:
+    """Keep folders small enough to be listed, copied and backed up."""
+    for errand in errands:
+        store = Store(errand.folder)
+        if store.loose() > COMPACT_ABOVE:
+            compact(store)
 
 
 def _missing(errands: Sequence[Errand], part: tuple[int, int], summary: Summary) -> list[Job]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holobeam.errors import FileError
+from holobeam.studies.claims import Claims
 from holobeam.studies.files import (
     CorruptFileError,
     FullDiskError,
@@ -45,6 +46,9 @@ __all__ = [
     "table_meta",
     "write_atomically",
 ]
+
+PACKING = "f" * 20
+"""What is claimed by the process that packs a folder; no unit has this key."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +200,14 @@ def _packed(packs: Path, changed: int) -> dict[str, Path]:
 def compact(store: Store) -> int:
     """Put all single unit files into packs; returns how many went in.
 
-    Safe at any time: beside runs that go on, and killed at any moment.
+    Safe at any time: beside runs that go on, and killed at any moment. While another process packs
+    the folder there is nothing to do, and 0 is returned.
     """
-    return write_packs(store.units, store.packs)
+    claims = Claims(store.folder)
+    try:
+        return write_packs(store.units, store.packs) if claims.take(PACKING) else 0
+    finally:
+        claims.close()
 
 
 def read_units(store: Store, wanted: set[str]) -> Iterator[tuple[str, pa.Table, dict[str, Any]]]:
