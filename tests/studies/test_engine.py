@@ -338,12 +338,16 @@ def test_others_are_noticed():
         neighbour.wait()
 
 
-def test_folders_above_the_limit_are_packed_when_a_run_ends(errand, monkeypatch):
-    monkeypatch.setattr(engine, "COMPACT_ABOVE", 11)
-    one = errand()
-    here([one])
+def test_folders_above_the_limit_are_packed(errand, monkeypatch):
+    """While a run goes on, and when it ends."""
+    monkeypatch.setattr(engine, "COMPACT_ABOVE", 4)
+    one, loose = errand(), []
     store = Store(one.folder)
-    assert (store.loose(), len(store.packed())) == (0, 12)
+    summary = here([one], progress=lambda _: loose.append(store.loose()))
+    assert (summary.done, summary.failed) == (12, [])
+    assert max(loose) == 8
+    assert len(store.packed()) == 8
+    assert len(store.finished()) == 12
     assert here([one]).reused == 12
 
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,8 @@ BUSY_WAIT = 0.5
 PATIENCE = {False: 120.0, True: 2.0}
 """Seconds that a timing pass waits in all for an idle machine: full runs, quick runs."""
 
-COMPACT_ABOVE = 10_000
-"""Single files in a folder above which a run packs them, at its beginning and at its end."""
+COMPACT_ABOVE = 4096
+"""Single files in a folder above which they are packed: as a run begins, goes on, and ends."""
 
 Runner = Callable[[Sequence[Job], Report], None]
 """Does jobs somewhere and reports each outcome."""
@@ -133,12 +133,12 @@ def run_studies(
     summary = Summary()
     _check_part(part)
     _open(errands)
-    _pack(errands)
+    _pack(errand.folder for errand in errands)
     jobs = _missing(errands, part, summary)
     _finish(jobs, runner, summary, _Meter("rates", len(jobs), jobs, progress))
     if timings:
         _measure(errands, summary, device, progress)
-    _pack(errands)
+    _pack(errand.folder for errand in errands)
     summary.seconds = time.perf_counter() - begin
     return summary
 
@@ -165,10 +165,10 @@ def _open(errands: Sequence[Errand]) -> None:
         )
 
 
-def _pack(errands: Sequence[Errand]) -> None:
+def _pack(folders: Iterable[Path]) -> None:
     """Keep folders small enough to be listed, copied and backed up."""
-    for errand in errands:
-        store = Store(errand.folder)
+    for folder in folders:
+        store = Store(folder)
         if store.loose() > COMPACT_ABOVE:
             compact(store)
 
@@ -242,6 +242,8 @@ def _finish(jobs: list[Job], runner: Runner, summary: Summary, meter: _Meter) ->
             else:
                 _book(outcome, summary)
                 meter.count(outcome)
+                if outcome.kind == "done" and summary.done % COMPACT_ABOVE == 0:
+                    _pack([Path(outcome.job.folder)])
 
         runner(left, report)
         if fatal:

@@ -58,7 +58,12 @@ def encode_table(table: pa.Table, meta: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     plain = table.replace_schema_metadata(None)
     with pq.ParquetWriter(
-        buffer, plain.schema, compression="zstd", use_dictionary=False, write_statistics=False
+        buffer,
+        plain.schema,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
     ) as writer:
         writer.write_table(plain)
         writer.add_key_value_metadata({META: text.encode(), _SUM: _BLANK})
