@@ -119,9 +119,9 @@ def _workers(folder: Path) -> Table:
     table = Table(
         "Units of a second on one worker and on two",
         ("measure", "value", "asked", "verdict"),
-        "Real solves (`vp` on an 8 x 8 surface) in shards sized to take a second, while all of them "
-        "are at work (starting workers takes some seconds, once). Three rounds, interleaved: the best "
-        "speed of each, for the machine is shared, and the median overhead.",
+        "Real solves (`vp` on an 8 x 8 surface) in shards sized to take a second, while all "
+        "workers are at work (starting them takes some seconds, once). Three rounds, interleaved: "
+        "the best speed of each, for the machine is shared, and the median share of waiting.",
     )
     shard = _shard_of_a_second()
     speeds: dict[int, list[float]] = {1: [], 2: []}

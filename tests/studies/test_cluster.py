@@ -5,22 +5,134 @@ import os
 import sys
 import threading
 import time
+from collections import Counter, deque
 from dataclasses import replace
 
 import pytest
 
 from holobeam.errors import InputError, MissingDependencyError
+from holobeam.studies import cluster
 from holobeam.studies.claims import Claims
 from holobeam.studies.cluster import ray_runner
 from holobeam.studies.engine import local_runner, run_studies
 from holobeam.studies.files import FullDiskError
+from holobeam.studies.local import Job
 from holobeam.studies.store import Store
+from holobeam.studies.work import run_unit
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"holobeam\[ray\]"):
         ray_runner()
+
+
+class FakeRay:
+    """A cluster in this process: tasks end in any order, and as the test says."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+        class WorkerCrashedError(RayError):
+            pass
+
+        class OutOfMemoryError(RayError):
+            pass
+
+        class NodeDiedError(RayError):
+            pass
+
+    def __init__(self, answer):
+        self.answer, self.out, self.sent, self.most = answer, {}, Counter(), 0
+
+    def send(self, unit):
+        self.sent[unit.key] += 1
+        ref = (unit.key, self.sent[unit.key])
+        self.out[ref] = unit
+        self.most = max(self.most, len(self.out))
+        return ref
+
+    def wait(self, refs, num_returns, timeout):
+        assert set(refs) <= self.out.keys()
+        return refs[-1:], refs[:-1]
+
+    def get(self, ref):
+        return self.answer(self.out.pop(ref), ref[1])
+
+    def cancel(self, ref, force):
+        del self.out[ref]
+
+
+def _fly(errand, answer, in_flight=5):
+    ray, outcomes = FakeRay(answer), []
+    jobs = [Job(unit, str(errand.folder)) for unit in errand.plan.units]
+    flight = cluster._Flight(ray, ray.send, cluster._Slots(ray, 1, 0, in_flight), outcomes.append)
+    try:
+        flight.run(deque(jobs))
+    finally:
+        flight.close()
+    return ray, outcomes
+
+
+def _done(unit, _):
+    return "done", run_unit(unit).content, 4, 0.0, ""
+
+
+def test_no_more_is_sent_out_than_there_is_room_for(errand, content):
+    one, other = errand("there"), errand("here")
+    ray, outcomes = _fly(one, _done)
+    assert ray.most == 5
+    assert Counter(outcome.kind for outcome in outcomes) == {"done": 12}
+    run_studies([other], local_runner(0))
+    assert content(one.folder) == content(other.folder)
+    again, found = _fly(one, _done)
+    assert not again.sent
+    assert {outcome.kind for outcome in found} == {"found"}
+
+
+@pytest.mark.parametrize(
+    ("name", "lives"),
+    [
+        ("WorkerCrashedError", cluster.LIVES),
+        ("OutOfMemoryError", cluster.LIVES),
+        ("NodeDiedError", cluster.NODE_LIVES),
+    ],
+)
+def test_what_is_lost_is_sent_again_but_not_for_ever(errand, name, lives):
+    def lose(unit, number):
+        if unit.stop == 4 or (unit.stop == 8 and number < lives):
+            raise getattr(FakeRay.exceptions, name)("gone")
+        return _done(unit, number)
+
+    ray, outcomes = _fly(errand(snr=(0,), solvers=("mrt",)), lose)
+    assert sorted(ray.sent.values()) == [1, lives, lives]
+    failed = [outcome for outcome in outcomes if outcome.kind == "failed"]
+    assert len(failed) == 1
+    assert f"died {lives} times" in failed[0].message
+    assert "gone" in failed[0].message
+
+
+def test_what_a_node_can_not_load_is_not_sent_again(errand):
+    def missing(*_):
+        raise FakeRay.exceptions.RayTaskError("No module named 'holobeam'")
+
+    ray, outcomes = _fly(errand(snr=(0,), solvers=("mrt",)), missing)
+    assert set(ray.sent.values()) == {1}
+    assert all("is holobeam" in outcome.message for outcome in outcomes)
+
+
+def test_a_claimed_unit_is_not_sent(errand):
+    one = errand()
+    other = Claims(one.folder)
+    other.take(one.plan.units[3].key)
+    ray, outcomes = _fly(one, _done)
+    other.close()
+    assert len(ray.sent) == 11
+    assert Counter(outcome.kind for outcome in outcomes) == {"done": 11, "busy": 1}
 
 
 @pytest.fixture(scope="module")

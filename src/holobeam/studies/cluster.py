@@ -46,6 +46,9 @@ NODE_LIVES = 10
 WRITERS = 8
 """Threads that write files: waiting for the disk to flush can be shared, and so can its cost."""
 
+BACKLOG = 8 * WRITERS
+"""Files waiting to be written above which nothing more is sent out."""
+
 PER_SLOT = 2
 """Tasks in flight for each one that the cluster can run: the next is there when one ends."""
 
@@ -214,7 +217,7 @@ class _Flight:
     def run(self, queue: deque[Job]) -> None:
         """Send jobs out and bring their results in until none is left."""
         while (queue and not self._stopped) or self._flying or self._writing:
-            while queue and not self._stopped and len(self._flying) < self._slots.count:
+            while queue and not self._stopped and self._room:
                 self._launch(queue.popleft())
             for ref in self._landed():
                 again = self._land(ref)
@@ -223,6 +226,11 @@ class _Flight:
             self._book_writes(block=not self._flying)
             if self._stopped:
                 self._recall()
+
+    @property
+    def _room(self) -> bool:
+        """Whether to send more out: neither the cluster nor the disk is behind."""
+        return len(self._flying) < self._slots.count and len(self._writing) < BACKLOG
 
     def close(self) -> None:
         """Recall what is out, and give all claims back."""
@@ -287,9 +295,8 @@ class _Flight:
             # Claimed again when it is sent out again.
             self._claims[job.folder].release(job.unit.key)
             return job
-        why = (
-            f"the last time: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
-        )
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = f"the last time: {line[:200]}"
         self._end(given_up(job, lives, why))
         return None
 
