@@ -86,14 +86,21 @@ def local_runner(workers: int | None = None, device: str = "cpu") -> Runner:
     Parameters
     ----------
     workers
-        Processes; as many as there are cores by default, 0 runs everything in this process.
+        Processes; as many as we may use cores by default, 0 runs everything in this process.
     device
         Where tensors live, ``cpu`` or ``cuda``.
     """
-    count = (os.cpu_count() or 1) if workers is None else check_count("workers", workers, 0)
+    count = _cores() if workers is None else check_count("workers", workers, 0)
     if count == 0:
         return lambda jobs, report: run_here(jobs, report, device)
     return lambda jobs, report: run_local(jobs, report, count, device)
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a batch queue often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_studies(
