@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, kernels, phase_shifters, published, surfaces, sweep
+from benchmarks import engine, hardware, kernels, phase_shifters, published, surfaces, sweep
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "phase-shifters": phase_shifters.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,
+    "engine": engine.tables,
 }
 
 

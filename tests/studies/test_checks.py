@@ -31,11 +31,11 @@ below = "random"
 
 
 @pytest.fixture
-def made(study_file):
+def made(small_file):
     """Results made up: ``rates(label, point) -> (channels, users)``."""
 
     def make(rates, extra="", history=None, timings=None, quick=False, overrides=(), **changes):
-        plan = make_plan(read_study(study_file(extra), overrides))
+        plan = make_plan(read_study(small_file(extra), overrides))
         plan = replace(plan, quick=quick)
         series = {}
         for entry in plan.entries:
