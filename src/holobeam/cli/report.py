@@ -34,6 +34,7 @@ def report(
         raise InputError("out", "several folders of results", "name the folder of the site by -o")
     where = folder or results[0] / "site"
     from holobeam.report.standing import assertions, read_standings
+    from holobeam.studies.checks import Decision
 
     standings = read_standings(results)
     check_writable(where / "index.html")
@@ -53,6 +54,7 @@ def report(
             err.print(f"{word}: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
     if found.broken:
         raise typer.Exit(1)
-    expected = sum(len(standing.expectations) for standing in standings)
-    held = expected - len(found.not_asserted)
+    findings = [finding for standing in standings for _, finding in standing.expectations]
+    expected = len(findings)
+    held = sum(finding.decision is Decision.CONFIRMED for finding in findings)
     out.print(f"asserted: {held} of {expected} expectations confirmed, all series feasible")
