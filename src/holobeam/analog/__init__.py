@@ -1,7 +1,32 @@
 """The quadratic in the controls, and who minimises it."""
 
+from holobeam.analog.binary import BinarySolution, minimize_binary
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
+from holobeam.analog.majorize import majorize
 from holobeam.analog.projected_gradient import ascent_direction, projected_step
 from holobeam.analog.quadratic import Quadratic
+from holobeam.analog.two_level import (
+    closest_point,
+    hidden_convexity,
+    one_opt,
+    sphere,
+    tabu,
+    two_opt,
+)
 
-__all__ = ["AnalogUpdate", "Quadratic", "ascent_direction", "coordinate_descent", "projected_step"]
+__all__ = [
+    "AnalogUpdate",
+    "BinarySolution",
+    "Quadratic",
+    "ascent_direction",
+    "closest_point",
+    "coordinate_descent",
+    "hidden_convexity",
+    "majorize",
+    "minimize_binary",
+    "one_opt",
+    "projected_step",
+    "sphere",
+    "tabu",
+    "two_opt",
+]
