@@ -162,3 +162,18 @@ def harvest(
                 now = torch.from_numpy(q[each])[None, :, None]
                 q[each] = one_opt(part, now, Points((0.0, 1.0)))[0, :, 0].numpy()
     return found
+
+
+def sign_problems(cells: Cells, channels: int, seed: int = 0) -> list[tuple[torch.Tensor, ...]]:
+    """(Q, c) of harvested quadratics, all cells; cells that fell silent are left out."""
+    from holobeam.analog.two_level import signs_of
+    from holobeam.frontends import Points
+
+    found = []
+    for cell in range(cells.cells):
+        for part in harvest(cells, channels, seed=seed, cell=cell):
+            off = torch.zeros(1, cells.antennas, 1, dtype=torch.complex128)
+            matrix, c, *_ = signs_of(part, off, Points((0.0, 1.0)))
+            if float(matrix.abs().max()) > 0:
+                found.append((matrix[0], c[0]))
+    return found

@@ -71,7 +71,7 @@ def _dispatch(q: Array, c: Array, x: Array, options: Options) -> Answer:
             options.tabu_steps or 10 * n,
             4.0 * n * (options.tabu_steps or 10 * n),
         ),
-        "brute": (kernel.BRUTE, 0, 2.0**n * n),
+        "brute": (kernel.BRUTE, 0, 2.0 ** min(n, 60) * n),
     }
     kind, steps, work = kinds[options.method]
     value = np.empty(len(c))

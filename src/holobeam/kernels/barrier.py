@@ -1,4 +1,4 @@
-"""The best diagonal shift of a binary quadratic (the dual of its SDP), by a compiled barrier method.
+"""The best diagonal shift of a binary quadratic, the dual of its SDP, by a barrier method.
 
 For every diagonal s with ``M = Q + diag(s)`` positive definite, ``-c' M^-1 c - sum(s)`` bounds
 ``x' Q x - 2 c' x`` from below on {-1, 1}^n. Newton steps climb that bound plus ``mu logdet M``:
@@ -102,16 +102,16 @@ def newton_direction(inverse: Any, mean: Any, n: int, mu: float, h: Any, step: A
 @njit(cache=True, nogil=True, fastmath=FAST)
 def evaluate(
     q: Any, s: Any, c: Any, n: int, m: Any, work: Any, inverse: Any, mean: Any
-) -> tuple[bool, float]:
-    """Inverse, mean and bound at a diagonal; False where the shifted matrix is not definite."""
+) -> tuple[bool, float, float]:
+    """Inverse, mean, bound and logdet at a diagonal; False where the matrix is not definite."""
     for i in range(n):
         source, target = q[i], m[i]
         for j in range(n):
             target[j] = source[j]
         target[i] += s[i]
     if not invert(m, n, work, inverse):
-        return False, 0.0
-    bound = 0.0
+        return False, 0.0, 0.0
+    bound, volume = 0.0, 0.0
     for i in range(n):
         source = inverse[i]
         total = 0.0
@@ -119,7 +119,8 @@ def evaluate(
             total += source[j] * c[j]
         mean[i] = total
         bound -= c[i] * total + s[i]
-    return True, bound
+        volume += 2.0 * np.log(m[i, i])
+    return True, bound, volume
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +131,6 @@ def climb(
     s: Any,
     inverse: Any,
     mean: Any,
-    bound: float,
     best: float,
     accuracy: float,
     floor: float,
@@ -139,7 +139,7 @@ def climb(
     mu: float,
     room: Any,
 ) -> tuple[float, float, int]:
-    """Newton steps on the barrier from a feasible diagonal, in place.
+    """Newton steps on the barrier from a feasible diagonal: s, inverse and mean in place.
 
     Stops once ``n mu``, how far the bound is from its optimum on the central path, is below
     ``accuracy`` of the gap to ``best``; or when the gap is closed. ``room`` is scratch, (5, n, n).
@@ -151,35 +151,39 @@ def climb(
     """
     h, work, m, other = room[0], room[1], room[2], room[3]
     step, trial, centre = room[4, 0], room[4, 1], room[4, 2]
+    _, bound, volume = evaluate(q, s, c, n, m, work, inverse, mean)
     for count in range(steps):
         if bound >= best:
             return bound, mu, count
         if not newton_direction(inverse, mean, n, mu, h, step):
             return bound, mu, count
-        size = 1.0
-        done = False
-        for _ in range(30):
+        ascent = 0.0
+        for i in range(n):
+            ascent += step[i] * (mean[i] * mean[i] - 1.0 + mu * inverse[i, i])
+        # Near the central path: there the bound is n mu from its optimum, and mu may shrink.
+        if ascent <= mu:
+            if n * mu <= max(accuracy * (best - bound), floor):
+                return bound, mu, count
+            mu *= shrink
+            continue
+        size, reached, larger, done = 1.0, bound, volume, False
+        for _ in range(40):
             for i in range(n):
                 trial[i] = s[i] + size * step[i]
-            good, reached = evaluate(q, trial, c, n, m, work, other, centre)
-            if good:
+            good, reached, larger = evaluate(q, trial, c, n, m, work, other, centre)
+            gain = reached - bound + mu * (larger - volume)
+            if good and gain >= 0.1 * size * ascent:
                 done = True
                 break
-            size *= 0.6
+            size *= 0.5
         if not done:
             return bound, mu, count
-        if reached <= bound and n * mu <= max(2.0 * accuracy * (best - bound), floor):
-            return bound, mu, count
-        bound = reached
+        bound, volume = reached, larger
         for i in range(n):
             s[i] = trial[i]
             mean[i] = centre[i]
             for j in range(n):
                 inverse[i, j] = other[i, j]
-        if n * mu <= max(accuracy * (best - bound), floor):
-            return bound, mu, count + 1
-        if size > 0.5:
-            mu *= shrink
     return bound, mu, steps
 
 
@@ -195,7 +199,7 @@ def safe_start(q: Any, c: Any, n: int, s: Any) -> None:
         s[i] = total
         top = max(top, total)
     for i in range(n):
-        s[i] = s[i] * 1.01 + 1e-6 * top + 1e-12 - q[i, i]
+        s[i] = 1.01 * s[i] + 0.01 * top + 1e-12 - q[i, i]
 
 
 @njit(cache=True, nogil=True)
@@ -206,7 +210,7 @@ def barrier_batch(q: Any, c: Any, x: Any, accuracy: float, s: Any, span: Any) ->
     for b in range(span[0], span[1]):
         best = value_of(q[b], c[b], x[b])
         safe_start(q[b], c[b], n, s[b])
-        _, low = evaluate(q[b], s[b], c[b], n, room[0], room[1], inverse, mean)
+        evaluate(q[b], s[b], c[b], n, room[0], room[1], inverse, mean)
         spread, trace = 0.1, 0.0
         for i in range(n):
             spread += 1.0 - mean[i] ** 2
@@ -219,7 +223,6 @@ def barrier_batch(q: Any, c: Any, x: Any, accuracy: float, s: Any, span: Any) ->
             s[b],
             inverse,
             mean,
-            low,
             best,
             accuracy,
             floor,

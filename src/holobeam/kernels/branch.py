@@ -16,7 +16,7 @@ from numba import njit
 from holobeam.kernels.barrier import climb, evaluate, safe_start
 from holobeam.kernels.binary import tabu, value_of
 
-ACCURACY = 0.2
+ACCURACY = 0.3
 """How far from its optimum the root's diagonal may stay, as a share of the gap.
 
 Not smaller: at the optimum the shifted matrix is singular, and then fixing one sign costs nothing
@@ -186,7 +186,7 @@ def branch_batch(
         best = _incumbent(matrix, linear, x[b], value_of(matrix, linear, x[b]), x[b].copy(), g, n)
         slack = PROVEN * (abs(best) + norm)
         safe_start(matrix, linear, n, s)
-        _, low = evaluate(matrix, s, linear, n, room[0], room[1], inverse[0], mean[0])
+        evaluate(matrix, s, linear, n, room[0], room[1], inverse[0], mean[0])
         spread, trace = 0.1, 0.0
         for i in range(n):
             spread += 1.0 - mean[0, i] ** 2
@@ -198,7 +198,6 @@ def branch_batch(
             s,
             inverse[0],
             mean[0],
-            low,
             best - slack,
             ACCURACY,
             RESOLVED * (abs(best) + norm),
