@@ -305,8 +305,8 @@ def _majorise() -> Table:
     table = Table(
         "Majorise-minimise against coordinate descent, Lorentzian elements",
         ("N", "method", "ms", "value left, relative to the start", "verdict"),
-        "From the same random phases. MM runs in torch, the sweeps are compiled. Asked: coordinate "
-        "descent is lower than MM in no more time.",
+        "From the same random phases, all compiled, whole steps. Asked: coordinate descent is "
+        "lower than MM in no more time.",
     )
     for n in (64, 256, 1024):
         part, start, element_set = _lorentzian(n)

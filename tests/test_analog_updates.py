@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from holobeam import analog
 from holobeam.analog import Quadratic, coordinate_descent, majorize
 from holobeam.analog.coordinate import coordinate_descent_torch
-from holobeam.analog.majorize import largest_eigenvalue, row_sums
+from holobeam.analog.majorize import largest_eigenvalue, majorize_torch, row_sums
 from holobeam.analog.two_level import flips, signs_of
 from holobeam.errors import InputError, UnknownNameError
 from holobeam.frontends import Circle, Interval, Points
@@ -244,3 +244,20 @@ def test_sweep_on_factor_rows_agrees_with_its_twin_and_the_dense_form(rho, name,
             free = slow[:, n, 0] + pull / a[:, n, n].real
             slow[:, n, 0] = element_set.project(free)
     assert (fast - slow).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+@pytest.mark.parametrize("name", [*CIRCLES, "on/off"])
+def test_compiled_majorisation_agrees_with_its_twin(accelerate, rho, name):
+    element_set = {**CIRCLES, **LEVELS}[name]
+    part = quadratic(antennas=20, rho=rho)
+    part.d[:, :, 3] = 0.0
+    q = start(element_set, part)
+    fast = majorize(part, q, element_set, steps=12, accelerate=accelerate)
+    top = largest_eigenvalue(part).expand(q.shape) * (1.0 + 1e-10)
+    slow = majorize_torch(part, q, element_set, top, (12, 1e-7, accelerate))
+    assert (fast - slow).abs().max() < 1e-8
+    assert (part.value(fast) < part.value(q)).any()
+    by_row = majorize(part, q, element_set, steps=12, bound="gershgorin")
+    assert torch.equal(by_row[:, 3], q[:, 3])

@@ -38,7 +38,7 @@ class BinarySolution:
     value
         ``x' Q x - 2 c' x``, float64.
     bound
-        No sign vector has a smaller value (beyond a relative 1e-10 of ``|value| + sqrt(n) ||Q||``).
+        No sign vector has a smaller value (beyond a relative 1e-9 of ``|value| + sqrt(n) ||Q||``).
         Equal to ``value`` where that is proven optimal; ``-inf`` from a method without a bound.
     nodes
         Children evaluated by the search; sign vectors visited by ``brute``; 0 otherwise.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from holobeam.analog.coordinate import as_array
 from holobeam.analog.quadratic import Quadratic
 from holobeam.analog.two_level import wide
 from holobeam.errors import InputError, check_choice, check_count
@@ -28,7 +30,8 @@ def majorize(
 ) -> Controls:
     """Take monotone steps ``q <- project(q - gradient / majoriser)``.
 
-    On a circle this is the multicell paper's closed form for Lorentzian elements, on the unit
+    Compiled for CPU tensors, one subcarrier and one control an element; else in torch. On a
+    circle this is the multicell paper's closed form for Lorentzian elements, on the unit
     circle that for phase shifters; on an interval it is a projected gradient step.
 
     Parameters
@@ -60,23 +63,70 @@ def majorize(
     top = largest_eigenvalue(exact) if bound == "eigenvalue" else row_sums(exact)
     # The eigenvalue carries rounding errors; a majoriser must not fall short.
     top = top * (1.0 + 1e-10)
+    top = top.expand(q.shape)
+    rule = (steps, float(tolerance), accelerate)
+    code = getattr(element_set, "kernel_code", None)
+    plain = exact.d.shape[1] == 1 and exact.d.shape[3] == 1 and exact.z is None
+    if q.device.type == "cpu" and plain and code is not None:
+        return _compiled(exact, q, code(), top, rule)
+    return majorize_torch(exact, q, element_set, top, rule)
+
+
+def _compiled(
+    quadratic: Quadratic,
+    q: Tensor,
+    code: tuple[int, tuple[complex, ...]],
+    top: Tensor,
+    rule: tuple[int, float, bool],
+) -> Tensor:
+    from holobeam.kernels import cpu
+    from holobeam.kernels.majorize import majorize_batch
+
+    kind, levels = code
+    out = as_array(q)[:, :, 0].copy()
+    majorize_batch(
+        as_array(quadratic.y[:, 0]),
+        as_array(quadratic.t[:, 0]),
+        as_array(quadratic.d[:, 0, :, 0]),
+        as_array(quadratic.rho[:, 0]),
+        as_array(top[:, :, 0]),
+        out,
+        (kind, np.asarray(levels, dtype=complex)),
+        rule,
+        cpu.available_threads(),
+    )
+    return torch.from_numpy(out).unsqueeze(-1).to(q.dtype)
+
+
+def majorize_torch(
+    quadratic: Quadratic,
+    q: Controls,
+    element_set: ElementSet,
+    top: Float[Tensor, "batch antennas controls"],
+    rule: tuple[int, float, bool],
+) -> Controls:
+    """Take the same steps in torch: any shape, device and set; the oracle of the kernel.
+
+    ``top`` is the majoriser, ``rule`` is (steps, tolerance, accelerate); double precision.
+    """
+    steps, tolerance, accelerate = rule
     active = torch.isfinite(top).all(dim=(1, 2)) & (top > 0).any(dim=2).any(dim=1)
     scale = torch.where(top > 0, top, 1.0)
     moves = top > 0
 
     def step(point: Tensor) -> Tensor:
-        moved = element_set.project(point - exact.gradient(point) / scale)
+        moved = element_set.project(point - quadratic.gradient(point) / scale)
         return torch.where(moves, moved, point)
 
     now = q.detach().to(torch.complex128)
-    value = exact.value(now)
+    value = quadratic.value(now)
     for _ in range(steps):
         if not bool(active.any()):
             break
         new = step(now)
         if accelerate:
-            new = _extrapolate(exact, now, new, step(new), element_set)
-        reached = exact.value(new)
+            new = _extrapolate(quadratic, now, new, step(new), element_set)
+        reached = quadratic.value(new)
         # Rounding alone can make a step at a fixed point worse: then the channel rests as it is.
         better = active & (reached <= value)
         now = torch.where(better[:, None, None], new, now)
