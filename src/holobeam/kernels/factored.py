@@ -45,6 +45,7 @@ def _kernel(width: int) -> Any:
         row_re, row_im = np.zeros((n, size)), np.zeros((n, size))
         curvature, inverse, price = np.empty(n), np.empty(n), np.empty(n)
         e_re, e_im = np.zeros(size), np.zeros(size)
+        cross_re, cross_im = np.empty(n), np.empty(n)
         for b in range(first, last):
             for i in range(n):
                 energy, own = 0.0, 0.0
@@ -69,16 +70,39 @@ def _kernel(width: int) -> Any:
                 for a in range(size):
                     e_re[a] += row_re[i, a] * weight.real - row_im[i, a] * weight.imag
                     e_im[a] += row_re[i, a] * weight.imag + row_im[i, a] * weight.real
+            for i in range(n):
+                after = i + 1 if i + 1 < n else 0
+                total_re, total_im = 0.0, 0.0
+                for a in range(size):
+                    total_re += row_re[after, a] * row_re[i, a] + row_im[after, a] * row_im[i, a]
+                    total_im += row_re[after, a] * row_im[i, a] - row_im[after, a] * row_re[i, a]
+                cross_re[i], cross_im[i] = total_re, total_im
+            # The next element's product with the residual is taken one step early and put right
+            # by <next, this> step: so it doesn't wait for this element's root and division.
+            early_re, early_im, step_re, step_im = 0.0, 0.0, 0.0, 0.0
+            for a in range(size):
+                early_re += row_re[0, a] * e_re[a] + row_im[0, a] * e_im[a]
+                early_im += row_re[0, a] * e_im[a] - row_im[0, a] * e_re[a]
+            before = n - 1
             for _ in range(sweeps):
                 for i in range(n):
+                    old = q[b, i]
+                    slope_re = early_re + cross_re[before] * step_re - cross_im[before] * step_im
+                    slope_im = early_im + cross_re[before] * step_im + cross_im[before] * step_re
+                    re, im = row_re[before], row_im[before]
+                    after = i + 1 if i + 1 < n else 0
+                    next_re, next_im = row_re[after], row_im[after]
+                    early_re, early_im = 0.0, 0.0
+                    for a in range(size):
+                        up = e_re[a] + (re[a] * step_re - im[a] * step_im)
+                        side = e_im[a] + (re[a] * step_im + im[a] * step_re)
+                        e_re[a], e_im[a] = up, side
+                        early_re += next_re[a] * up + next_im[a] * side
+                        early_im += next_re[a] * side - next_im[a] * up
+                    before = i
+                    step_re, step_im = 0.0, 0.0
                     if not curvature[i] > 0.0:
                         continue
-                    re, im = row_re[i], row_im[i]
-                    slope_re, slope_im = 0.0, 0.0
-                    for a in range(size):
-                        slope_re += re[a] * e_re[a] + im[a] * e_im[a]
-                        slope_im += re[a] * e_im[a] - im[a] * e_re[a]
-                    old = q[b, i]
                     slope_re += price[i] * old.real
                     slope_im += price[i] * old.imag
                     scale = inverse[i]
@@ -87,9 +111,6 @@ def _kernel(width: int) -> Any:
                     )
                     step_re, step_im = new_re - old.real, new_im - old.imag
                     q[b, i] = complex(new_re, new_im)
-                    for a in range(size):
-                        e_re[a] += re[a] * step_re - im[a] * step_im
-                        e_im[a] += re[a] * step_im + im[a] * step_re
 
     return sweep
 
