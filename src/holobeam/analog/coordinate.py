@@ -50,12 +50,28 @@ def coordinate_descent(
     code = getattr(element_set, "kernel_code", None)
     if q.device.type != "cpu" or code is None or q.requires_grad:
         return coordinate_descent_torch(quadratic, q, element_set, sweeps)
-    from holobeam.kernels import cpu
+    from holobeam.kernels import cpu, factored
 
     kind, levels = code()
 
-    _, subcarriers, antennas, _, streams = quadratic.d.shape
+    _, subcarriers, antennas, controls, streams = quadratic.d.shape
     z = quadratic.z
+    if z is None and factored.serves(
+        subcarriers, quadratic.y.shape[2], antennas, controls, streams
+    ):
+        out = as_array(q).copy()
+        factored.factored_sweep(
+            as_array(quadratic.y),
+            as_array(quadratic.t),
+            as_array(quadratic.d),
+            as_array(quadratic.rho),
+            out,
+            kind,
+            np.asarray(levels, dtype=complex),
+            sweeps,
+            cpu.available_threads(),
+        )
+        return torch.from_numpy(out).to(q.dtype)
     target = np.zeros((0, subcarriers, antennas, streams), complex) if z is None else as_array(z)
     out = as_array(q).copy()
     residual = as_array(quadratic.residual(q)).copy()

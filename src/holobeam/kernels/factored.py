@@ -1,0 +1,158 @@
+"""The coordinate sweep of one subcarrier and one control an element, on the factor's rows.
+
+Then the quadratic is ``|Z' q - t|^2 + sum_n price_n |q_n|^2`` with one row ``Z_n = y_n D_n`` of
+``J S`` entries an element: forming the rows once makes a visit one dot product and one update of
+contiguous vectors, whatever the split into J and S.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from holobeam.kernels.cpu import FAST, project, spread
+
+WIDEST = 64
+"""Rows of more entries than this gain nothing from a loop that is unrolled."""
+
+LANES = 4
+"""Rows are padded with zeros to whole vector registers."""
+
+
+@cache
+def _kernel(width: int) -> Any:
+    """Compile the sweep for one padded row length, so that its loops unroll."""
+    size = width
+
+    @njit(cache=True, nogil=True, fastmath=FAST)
+    def sweep(
+        y: Any,
+        t: Any,
+        d: Any,
+        rho: Any,
+        q: Any,
+        kind: int,
+        levels: Any,
+        sweeps: int,
+        first: int,
+        last: int,
+    ) -> None:
+        _, n_j, n = y.shape
+        n_s = d.shape[2]
+        row_re, row_im = np.zeros((n, size)), np.zeros((n, size))
+        curvature, inverse, price = np.empty(n), np.empty(n), np.empty(n)
+        e_re, e_im = np.zeros(size), np.zeros(size)
+        cross_re, cross_im = np.empty(n), np.empty(n)
+        for b in range(first, last):
+            for i in range(n):
+                energy, own = 0.0, 0.0
+                for j in range(n_j):
+                    path = y[b, j, i]
+                    energy += path.real**2 + path.imag**2
+                    for s in range(n_s):
+                        entry = path * d[b, i, s]
+                        row_re[i, j * n_s + s] = entry.real
+                        row_im[i, j * n_s + s] = entry.imag
+                for s in range(n_s):
+                    own += d[b, i, s].real ** 2 + d[b, i, s].imag ** 2
+                price[i] = rho[b] * own
+                curvature[i] = energy * own + price[i]
+                inverse[i] = 1.0 / curvature[i] if curvature[i] > 0.0 else 0.0
+            for j in range(n_j):
+                for s in range(n_s):
+                    e_re[j * n_s + s] = -t[b, j, s].real
+                    e_im[j * n_s + s] = -t[b, j, s].imag
+            for i in range(n):
+                weight = q[b, i]
+                for a in range(size):
+                    e_re[a] += row_re[i, a] * weight.real - row_im[i, a] * weight.imag
+                    e_im[a] += row_re[i, a] * weight.imag + row_im[i, a] * weight.real
+            for i in range(n):
+                after = i + 1 if i + 1 < n else 0
+                total_re, total_im = 0.0, 0.0
+                for a in range(size):
+                    total_re += row_re[after, a] * row_re[i, a] + row_im[after, a] * row_im[i, a]
+                    total_im += row_re[after, a] * row_im[i, a] - row_im[after, a] * row_re[i, a]
+                cross_re[i], cross_im[i] = total_re, total_im
+            # The next element's product with the residual is taken one step early and put right
+            # by <next, this> step: so it doesn't wait for this element's root and division.
+            early_re, early_im, step_re, step_im = 0.0, 0.0, 0.0, 0.0
+            for a in range(size):
+                early_re += row_re[0, a] * e_re[a] + row_im[0, a] * e_im[a]
+                early_im += row_re[0, a] * e_im[a] - row_im[0, a] * e_re[a]
+            before = n - 1
+            for _ in range(sweeps):
+                for i in range(n):
+                    old = q[b, i]
+                    slope_re = early_re + cross_re[before] * step_re - cross_im[before] * step_im
+                    slope_im = early_im + cross_re[before] * step_im + cross_im[before] * step_re
+                    re, im = row_re[before], row_im[before]
+                    after = i + 1 if i + 1 < n else 0
+                    next_re, next_im = row_re[after], row_im[after]
+                    early_re, early_im = 0.0, 0.0
+                    for a in range(size):
+                        up = e_re[a] + (re[a] * step_re - im[a] * step_im)
+                        side = e_im[a] + (re[a] * step_im + im[a] * step_re)
+                        e_re[a], e_im[a] = up, side
+                        early_re += next_re[a] * up + next_im[a] * side
+                        early_im += next_re[a] * side - next_im[a] * up
+                    before = i
+                    step_re, step_im = 0.0, 0.0
+                    if not curvature[i] > 0.0:
+                        continue
+                    slope_re += price[i] * old.real
+                    slope_im += price[i] * old.imag
+                    scale = inverse[i]
+                    new_re, new_im = project(
+                        kind, levels, old.real - slope_re * scale, old.imag - slope_im * scale
+                    )
+                    step_re, step_im = new_re - old.real, new_im - old.imag
+                    q[b, i] = complex(new_re, new_im)
+
+    return sweep
+
+
+def serves(subcarriers: int, rows: int, antennas: int, controls: int, streams: int) -> bool:
+    """Whether a shape goes through this kernel: judged on one channel's shape alone."""
+    plain = subcarriers == 1 and controls == 1 and antennas >= 64
+    return plain and rows != streams and 0 < rows * streams <= WIDEST
+
+
+def factored_sweep(
+    y: Any,
+    t: Any,
+    d: Any,
+    rho: Any,
+    q: Any,
+    kind: int,
+    levels: Any,
+    sweeps: int,
+    threads: int,
+) -> None:
+    """Sweep a batch in place: q (B, N, 1); the other shapes as in :func:`cpu.coordinate_sweep`.
+
+    There is no target Z, F = 1 and C = 1; the wanted streams t (B, 1, J, S) replace the residual.
+    """
+    batch, _, rows, antennas = y.shape
+    width = rows * d.shape[4]
+    sweep = _kernel(width + -width % LANES)
+    cost = batch * antennas * (sweeps + 2) * width * 3e-9
+
+    def work(first: int, last: int) -> None:
+        sweep(
+            y[:, 0],
+            t[:, 0],
+            d[:, 0, :, 0],
+            rho[:, 0],
+            q[:, :, 0],
+            kind,
+            levels,
+            sweeps,
+            first,
+            last,
+        )
+
+    spread(work, batch, cost, threads)
