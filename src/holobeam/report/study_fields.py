@@ -34,7 +34,7 @@ HEADER: Row = ("solver", "user", "distance", "azimuth_deg", "power_db")
 
 
 def beam_pictures(figure: FigureTable, results: Results, name: str) -> Picture | None:
-    """Draw the beams of the first channel: a column a contestant, a row a user.
+    """Draw the beams of one channel: a column a contestant, a row a user.
 
     Raises
     ------
@@ -46,7 +46,10 @@ def beam_pictures(figure: FigureTable, results: Results, name: str) -> Picture |
     entries = _entries(figure, results)
     if not entries:
         return None
-    fields = [(entry.label, beam_field(entry.case, resolution=RESOLUTION)) for entry in entries]
+    fields = [
+        (entry.label, beam_field(entry.case, figure.channel, resolution=RESOLUTION))
+        for entry in entries
+    ]
     rows = [row for label, field in fields for row in _rows(label, field)]
     alt = f"{figure.title}: received power over azimuth and distance, {len(fields)} contestants"
     return Picture(name, _draw(figure.title, fields), HEADER, rows, alt)

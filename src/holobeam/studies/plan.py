@@ -280,7 +280,16 @@ def show(value: Any) -> str:
         return "x".join(show(v) for v in value)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return brief(value) if isinstance(value, (int, float)) else str(value)
+
+
+def brief(value: float) -> str:
+    """Short text of a number; millions and thousands of millions with their prefix."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= factor:
+            return f"{value / factor:.10g} {prefix}"
+    # As many digits as tell two settings apart.
+    return f"{value:.10g}" if abs(value) >= 1e4 else f"{value:g}"
 
 
 def same_in(value: Any, values: Sequence[Any]) -> bool:

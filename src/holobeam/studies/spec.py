@@ -91,6 +91,8 @@ class FigureTable(Table):
         Path whose values get axes of their own.
     relative_to
         Label that every curve is divided by.
+    channel
+        Whose beams a ``field`` shows.
     setting
         Value of a variation to draw instead of the nominal points.
     """
@@ -104,6 +106,7 @@ class FigureTable(Table):
     where: dict[str, list[Value]] = Field(default_factory=dict)
     relative_to: str = ""
     batch: PositiveInt = 1
+    channel: Annotated[int, Field(ge=0)] = 0
     log_x: bool = False
     log_y: bool = False
     caption: str = ""
