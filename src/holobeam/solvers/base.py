@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Complex, Float
@@ -13,7 +13,14 @@ from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, UnsupportedError, check_count, check_finite
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.multicell import MultiCell
+from holobeam.problems.problem import Problem
 from holobeam.solvers.solution import Solution, Status
+
+AnyProblem: TypeAlias = Any
+"""A :class:`Problem`; every solver narrows it to what it serves, see :attr:`Solver.problems`."""
+
+EVERY_PROBLEM: tuple[type, ...] = (Downlink, MultiCell)
 
 Progress = Callable[[int, int], None]
 """Called with (iterations done, iterations at most)."""
@@ -53,11 +60,14 @@ class Solver:
         A channel is converged when a step gains less than this, relative to its utility.
     patience
         A channel is stalled when so many steps in a row gave no better point.
+    problems
+        Classes of problems it is written for.
     keep
         ``best`` returns the best point met, ``last`` the last one.
     """
 
     closed_form: ClassVar[bool] = False
+    problems: ClassVar[tuple[type, ...]] = (Downlink,)
 
     name: str = "custom"
     max_iterations: int = 100
@@ -65,27 +75,27 @@ class Solver:
     patience: int = 50
     keep: str = "best"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Reason why this solver can't serve the problem, or None."""
-        return None
+        return mismatch(self, problem)
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Make the first state, from ``start`` where given."""
         raise NotImplementedError
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """One iteration: pure and differentiable."""
         raise NotImplementedError
 
-    def advance(self, problem: Downlink, state: State, count: int) -> State:
+    def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations; a fused kernel overrides this alone."""
         for _ in range(count):
             state = self.step(problem, state)
         return state
 
-    def chunk(self, problem: Downlink, state: State) -> int:
+    def chunk(self, problem: AnyProblem, state: State) -> int:
         """How many iterations may be advanced at once without losing a better point in between."""
         return 1
 
@@ -110,7 +120,7 @@ class Solver:
 
     def __call__(
         self,
-        problem: Downlink,
+        problem: AnyProblem,
         *,
         seed: int | None = None,
         generator: torch.Generator | None = None,
@@ -166,7 +176,7 @@ class _Run:
 
 
 def _iterate(
-    solver: Solver, problem: Downlink, state: State, keep_history: bool, progress: Progress | None
+    solver: Solver, problem: Problem, state: State, keep_history: bool, progress: Progress | None
 ) -> _Run:
     """Step until every channel is finished; a finished or non-finite channel stays as it is."""
     check_count("max_iterations", solver.max_iterations, 0)
@@ -248,20 +258,16 @@ def choose(mask: Tensor, yes: Any, no: Any) -> Any:
     return yes
 
 
-def make_state(problem: Downlink, control: Tensor, digital: Tensor, memory: Any = None) -> State:
+def make_state(problem: Problem, control: Tensor, digital: Tensor, memory: Any = None) -> State:
     """State at a point, with its utility."""
     return State(control, digital, problem.utility(problem.link(control), digital), memory)
 
 
-def as_state(problem: Downlink, start: State | Solution | None) -> State | None:
+def as_state(problem: Problem, start: State | Solution | None) -> State | None:
     """Check a warm start and make it feasible."""
     if start is None:
         return None
-    shapes = {
-        "control": (problem.batch, problem.frontend.antennas, problem.frontend.controls),
-        "digital": (problem.batch, problem.h.shape[1], problem.chains, problem.users),
-    }
-    for name, shape in shapes.items():
+    for name, shape in problem.shapes.items():
         tensor = getattr(start, name)
         if tuple(tensor.shape) != shape:
             raise ShapeError(f"start.{name}", f"got shape {tuple(tensor.shape)}", f"need {shape}")
@@ -280,9 +286,25 @@ def make_generator(seed: int | None, generator: torch.Generator | None) -> torch
     return torch.Generator().manual_seed(seed)
 
 
-def check_supported(solver: Solver, problem: Downlink) -> None:
+def mismatch(solver: Solver, problem: AnyProblem) -> str | None:
+    """Reason why a solver can't serve this kind of problem, or None."""
+    if isinstance(problem, solver.problems):
+        return None
+    served = " or ".join(kind.__name__ for kind in solver.problems)
+    return (
+        f"it designs for {served}, not for {type(problem).__name__}; holobeam.solvers.available() "
+        "tells what each solver serves"
+    )
+
+
+def refusal(solver: Solver, problem: AnyProblem) -> str | None:
+    """First reason why a solver can't serve: the kind of problem, or what its ``supports`` says."""
+    return mismatch(solver, problem) or solver.supports(problem)
+
+
+def check_supported(solver: Solver, problem: AnyProblem) -> None:
     """Raise :class:`UnsupportedError` with the solver's reason if it can't serve the problem."""
-    reason = solver.supports(problem)
+    reason = refusal(solver, problem)
     if reason is not None:
         raise UnsupportedError(f"{solver.name} can't serve this problem: {reason}")
 
@@ -291,18 +313,20 @@ def check_supported(solver: Solver, problem: Downlink) -> None:
 class Chain(Solver):
     """Run solvers one after the other, each from where the one before ended."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "chain"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """First reason of any link of the chain."""
-        return next((r for s in self.solvers if (r := s.supports(problem))), None)
+        return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 
     def refiner(self) -> Solver:
         """Return that of the last link."""
         return self.solvers[-1].refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         if not self.solvers:
             raise InputError("solvers", "the chain is empty", "give at least one solver")
@@ -321,19 +345,21 @@ class Chain(Solver):
 class Restart(Solver):
     """Run one solver from several starts and keep the best answer of each channel."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "restart"
     solver: Solver = field(default_factory=Solver)
     starts: int = 8
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Reason of the solver itself."""
-        return self.solver.supports(problem)
+        return refusal(self.solver, problem)
 
     def refiner(self) -> Solver:
         """Return that of the solver itself."""
         return self.solver.refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         check_count("starts", self.starts)
         generator = make_generator(options.pop("seed", None), options.pop("generator", None))
@@ -348,18 +374,20 @@ class Restart(Solver):
 class BestOf(Solver):
     """Race solvers and keep the best answer of each channel."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "best-of"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """First reason of any racer."""
-        return next((r for s in self.solvers if (r := s.supports(problem))), None)
+        return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 
     def refiner(self) -> Solver:
         """Return that of the first racer."""
         return self.solvers[0].refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         if not self.solvers:
             raise InputError("solvers", "nobody is racing", "give at least one solver")

@@ -49,7 +49,10 @@ class ClosedForm(Solver):
 
     def supports(self, problem: Downlink) -> str | None:
         """Zero forcing needs as many chains as users."""
-        return needs_chains(problem) if self.rule.startswith("zf") else None
+        mismatch = super().supports(problem)
+        if mismatch is None and self.rule.startswith("zf"):
+            return needs_chains(problem)
+        return mismatch
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
@@ -92,7 +95,7 @@ class DigitalWmmse(Solver):
                 f"it designs fully digital arrays, not {problem.frontend.name}; use wmmse-cd "
                 "or vp there"
             )
-        return None
+        return super().supports(problem)
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
