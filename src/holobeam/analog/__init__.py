@@ -2,6 +2,14 @@
 
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
 from holobeam.analog.projected_gradient import ascent_direction, projected_step
+from holobeam.analog.projection import closest_point
 from holobeam.analog.quadratic import Quadratic
 
-__all__ = ["AnalogUpdate", "Quadratic", "ascent_direction", "coordinate_descent", "projected_step"]
+__all__ = [
+    "AnalogUpdate",
+    "Quadratic",
+    "ascent_direction",
+    "closest_point",
+    "coordinate_descent",
+    "projected_step",
+]

@@ -16,7 +16,7 @@ from holobeam.digital.zero_forcing import (
     zero_forcing,
 )
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import BestOf, Solver, State, make_state
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, BestOf, Solver, State, make_state
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -82,13 +82,15 @@ class ClosedForm(Solver):
 class DigitalWmmse(Solver):
     """WMMSE over the digital precoder alone; controls are absent, or drawn once and held."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "wmmse-digital"
     max_iterations: int = 500
     tolerance: float = 1e-8
     equal_power: bool = True
     controls: Literal["none", "random"] = "none"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Serves fully digital arrays, unless the controls are drawn at random."""
         if self.controls == "none" and not problem.frontend.is_digital:
             return (
@@ -98,7 +100,7 @@ class DigitalWmmse(Solver):
         return super().supports(problem)
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """RZF, plain or with equal powers, on the link of the controls."""
         if start is not None:
@@ -111,7 +113,7 @@ class DigitalWmmse(Solver):
         digital = digital_start(problem, link, equal_power=self.equal_power)
         return State(control, digital, problem.utility(link, digital), link)
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, then V."""
         link = state.memory
         digital = problem.digital_step(link, problem.weights(link, state.digital), state.digital)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from holobeam.analog.projected_gradient import ascent_direction
+from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
-from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -23,7 +24,7 @@ from holobeam.solvers.starts import (
 class Memory:
     """Link at the controls, continuous controls behind them, velocity, iterations done."""
 
-    link: Link
+    link: Link | CellLink
     latent: Tensor
     velocity: Tensor
     count: int
@@ -51,6 +52,8 @@ class VariableProjection(Solver):
     of the unfolded-pga paper with untrained steps; docs/methods.md, section 7.
     """
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "vp"
     max_iterations: int = 20
     tolerance: float = 0.0
@@ -61,7 +64,7 @@ class VariableProjection(Solver):
     begin: str = "matched"
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Channel phases and equal-power RZF, or ``start``."""
         if start is not None:
@@ -83,7 +86,7 @@ class VariableProjection(Solver):
         """Random controls for every start but the first."""
         return self if index == 0 else replace(self, begin="random")
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Ascend on the controls, project, refresh V."""
         control, digital, memory = state.control, state.digital, state.memory
         if not problem.frontend.is_digital:
@@ -93,12 +96,14 @@ class VariableProjection(Solver):
             digital = problem.digital_step(memory.link, weights, digital)
         return _judged(problem, control, digital, replace(memory, count=memory.count + 1))
 
-    def _ascend(self, problem: Downlink, state: State) -> tuple[Tensor, Memory]:
+    def _ascend(self, problem: AnyProblem, state: State) -> tuple[Tensor, Memory]:
         memory: Memory = state.memory
         continuous = relaxed(problem.frontend.element_set)
         weights = problem.weights(memory.link, state.digital)
         quadratic = problem.analog_quadratic(weights, state.digital)
-        direction = ascent_direction(quadratic, state.control, continuous)
+        # Cells are batch entries of the quadratic.
+        stacked = state.control.flatten(0, -3)
+        direction = ascent_direction(quadratic, stacked, continuous).view_as(state.control)
         velocity = direction + self.momentum * memory.velocity
         latent = continuous.project(memory.latent + self._size(memory.count) * velocity)
         control = problem.frontend.project(latent)
@@ -109,6 +114,6 @@ class VariableProjection(Solver):
         return self.first_step + (self.last_step - self.first_step) * min(count, last) / last
 
 
-def _judged(problem: Downlink, control: Tensor, digital: Tensor, memory: Memory) -> State:
+def _judged(problem: AnyProblem, control: Tensor, digital: Tensor, memory: Memory) -> State:
     digital = problem.rescale(memory.link, digital)
     return State(control, digital, problem.utility(memory.link, digital), memory)

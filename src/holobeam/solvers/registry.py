@@ -9,8 +9,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from holobeam.analog.projection import closest_point
 from holobeam.errors import InputError, check_count, unknown_name
-from holobeam.problems.downlink import Downlink
+from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
 from holobeam.solvers.solution import Solution
@@ -171,6 +172,14 @@ _BUILT_IN = (
         "every front-end",
     ),
     Entry(
+        "wmmse-projection",
+        _ALTERNATING,
+        "WMMSE with unconstrained controls, each moved to its nearest allowed value",
+        "multicell paper (our reading); methods 12",
+        "every front-end",
+        (("analog", closest_point), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
         "vp",
         "holobeam.solvers.gradient:VariableProjection",
         "normalised projected gradient, digital part in closed form",
@@ -216,7 +225,7 @@ def solver(name: str, **options: Any) -> Solver:
 
 
 def solve(
-    problem: Downlink,
+    problem: Problem,
     method: str | Solver,
     *,
     seed: int | None = None,
