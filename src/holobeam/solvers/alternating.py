@@ -176,9 +176,8 @@ class Alternating(Solver):
         link, momentum = state.memory.link, state.memory.momentum
         if momentum is not None and noisy:
             momentum = replace(momentum, previous=state.control)
-        weights, digital = at.weights(link, state.digital), state.digital
-        for _ in range(self.digital_sweeps):
-            digital = at.digital_step(link, weights, digital)
+        weights = at.weights(link, state.digital)
+        digital = self._digital(at, link, weights, state.digital)
         control = state.control
         if not problem.frontend.is_digital:
             weights = at.weights(link, digital) if self.refresh else weights
@@ -188,6 +187,11 @@ class Alternating(Solver):
                 keep_what_gains(at, (control, digital), moved) if guarded else moved
             )
         return self._state(problem, control, digital, count + 1, momentum)
+
+    def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
+        for _ in range(self.digital_sweeps):
+            digital = problem.digital_step(link, weights, digital)
+        return digital
 
     def _move(
         self, problem: AnyProblem, weights: Any, control: Tensor, digital: Tensor

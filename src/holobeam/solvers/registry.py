@@ -180,6 +180,13 @@ _BUILT_IN = (
         (("analog", closest_point), ("begin", "random"), ("max_iterations", 60)),
     ),
     Entry(
+        "zf-cd",
+        "holobeam.solvers.zero_forcing_cells:ZeroForcingAlternating",
+        "zero forcing within each cell, controls by exact coordinate descent",
+        "multicell paper (our reading); methods 12",
+        "MultiCell with limits per RF chain, K S <= R",
+    ),
+    Entry(
         "vp",
         "holobeam.solvers.gradient:VariableProjection",
         "normalised projected gradient, digital part in closed form",
