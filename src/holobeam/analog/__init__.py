@@ -1,5 +1,6 @@
 """The quadratic in the controls, and who minimises it."""
 
+from holobeam.analog import scaling_law
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
 from holobeam.analog.projected_gradient import ascent_direction, projected_step
 from holobeam.analog.projection import closest_point
@@ -12,4 +13,5 @@ __all__ = [
     "closest_point",
     "coordinate_descent",
     "projected_step",
+    "scaling_law",
 ]

@@ -31,12 +31,14 @@ def closest_point(
         wanted = (free @ b.to(free.dtype).unsqueeze(2)).squeeze(2)
     else:
         wanted = _least_norm(quadratic)
-    return element_set.project(wanted.to(q.dtype).view_as(q))
+    nearest: Tensor = element_set.project(wanted.to(q.dtype).view_as(q))
+    return nearest
 
 
 def _least_norm(quadratic: Quadratic) -> Tensor:
     y, t, d = (v.to(torch.complex128) for v in (quadratic.y, quadratic.t, quadratic.d))
-    batch = y.shape[0]
-    rows = torch.einsum("bfjn,bfncs->bfjsnc", y, d).flatten(4).reshape(batch, -1, d[0, 0, ..., 0].numel())
+    batch, _, antennas, controls, _ = d.shape
+    rows = torch.einsum("bfjn,bfncs->bfjsnc", y, d).reshape(batch, -1, antennas * controls)
     gram = torch.linalg.pinv(rows @ rows.mH, hermitian=True, rtol=1e-12)
-    return (rows.mH @ (gram @ t.reshape(batch, -1, 1))).squeeze(2)
+    wanted: Tensor = rows.mH @ (gram @ t.reshape(batch, -1, 1))
+    return wanted.squeeze(2)

@@ -136,11 +136,11 @@ class CellularDrops(ChannelModel):
         near, far = (r**2 for r in self.radius)
         power = self.path_loss_exponent / 2.0
         if near == far:
-            mean = near**-power
+            mean = float(near**-power)
         elif power == 1.0:
             mean = math.log(far / near) / (far - near)
         else:
-            mean = (far ** (1 - power) - near ** (1 - power)) / ((1 - power) * (far - near))
+            mean = float(far ** (1 - power) - near ** (1 - power)) / ((1 - power) * (far - near))
         scattered = db_to_linear(self.scattered_db) if self.scattered_paths else 0.0
         level = db_to_linear(-PATH_LOSS_AT_ONE_METRE_DB - self.noise_dbm)
         return self.element_area * level * mean * (1.0 + scattered)

@@ -53,7 +53,9 @@ def row_step_torch(
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """Do the same row updates in torch: any device; the oracle of the kernel."""
     wanted = torch.diag_embed(weights.mse_weights * weights.decoders)
-    return _update_rows_torch(link.e, weights.cost, wanted, limit, digital, joint, sweeps)
+    return _update_rows_torch(
+        link.e, weights.cost, wanted, limit, digital, joint=joint, sweeps=sweeps
+    )
 
 
 def update_rows(
@@ -72,7 +74,7 @@ def update_rows(
     rows of E are the whitened receivers of all users, and ``cost`` is one.
     """
     if digital.device.type != "cpu":
-        return _update_rows_torch(e, cost, wanted, limit, digital, joint, sweeps)
+        return _update_rows_torch(e, cost, wanted, limit, digital, joint=joint, sweeps=sweeps)
     from holobeam.kernels import cpu
 
     wide = torch.complex128
@@ -96,6 +98,7 @@ def _update_rows_torch(
     wanted: Tensor,
     limit: Tensor,
     digital: Tensor,
+    *,
     joint: bool,
     sweeps: int,
 ) -> Tensor:

@@ -32,8 +32,9 @@ def cell_zero_forcing(
     Notes
     -----
     Each user's columns live in the null space of the others, of basis N_k; given multipliers
-    lambda of the rows, ``V_k = N_k (N_k^H (C + diag lambda) N_k)^-1 N_k^H D_k``. The dual is concave
-    and smooth in R numbers: projected Newton with step halving, all cells of the batch at once.
+    lambda of the rows, ``V_k = N_k (N_k^H (C + diag lambda) N_k)^-1 N_k^H D_k``. The dual is
+    concave and smooth in R numbers: projected Newton with step halving, all cells of the batch at
+    once.
     Source: docs/methods.md, section 12.
     """
     form, right, bases = _pieces(link, weights)

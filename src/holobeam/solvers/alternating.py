@@ -183,9 +183,7 @@ class Alternating(Solver):
             weights = at.weights(link, digital) if self.refresh else weights
             moved = self._move(at, weights, control, digital)
             guarded = isinstance(at, MultiCell) and at.power_at == "radiated"
-            control, digital = (
-                keep_what_gains(at, (control, digital), moved) if guarded else moved
-            )
+            control, digital = keep_what_gains(at, (control, digital), moved) if guarded else moved
         return self._state(problem, control, digital, count + 1, momentum)
 
     def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:

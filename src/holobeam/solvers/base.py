@@ -291,10 +291,7 @@ def mismatch(solver: Solver, problem: AnyProblem) -> str | None:
     if isinstance(problem, solver.problems):
         return None
     served = " or ".join(kind.__name__ for kind in solver.problems)
-    return (
-        f"it designs for {served}, not for {type(problem).__name__}; holobeam.solvers.available() "
-        "tells what each solver serves"
-    )
+    return f"it designs for {served}, not for {type(problem).__name__}; see solvers.available()"
 
 
 def refusal(solver: Solver, problem: AnyProblem) -> str | None:

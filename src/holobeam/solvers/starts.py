@@ -102,7 +102,9 @@ def random_control(
     """Controls drawn from the element set, the same for every channel of the batch."""
     if isinstance(problem, MultiCell):
         return random_cell_control(problem, generator)
-    drawn: Tensor = problem.frontend.sample(problem.batch, generator, problem.h.dtype, problem.h.device)
+    drawn: Tensor = problem.frontend.sample(
+        problem.batch, generator, problem.h.dtype, problem.h.device
+    )
     return drawn
 
 
