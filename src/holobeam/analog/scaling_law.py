@@ -253,7 +253,7 @@ def limit_gain(
 def peak_elements(
     attenuation: float, spacing: float, feeding: Literal["left", "centre"] = "left"
 ) -> float:
-    """Elements at which attenuation stops the growth: ``1.2564 / (alpha d)``, centred twice that."""
+    """Elements at which attenuation ends the growth: ``1.2564 / (alpha d)``, centred twice that."""
     _check_strip(1, spacing, attenuation)
     if attenuation == 0:
         return math.inf
