@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, published, surfaces, sweep
+from benchmarks import hardware, multicell, published, surfaces, sweep
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "surfaces": surfaces.tables,
     "published": published.tables,
     "sweep": sweep.tables,
+    "multicell": multicell.tables,
 }
 
 

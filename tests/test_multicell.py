@@ -65,7 +65,7 @@ def _point(problem, seed=0):
 def _error_matrices(problem, control, digital, decoders):
     """E of every user from the definitions, one user after the other."""
     h, s = problem.h, problem.streams
-    batch, cells, _, users, receivers, _ = h.shape
+    _, cells, _, users, receivers, _ = h.shape
     precoder = problem.analog(control) @ digital
     found = []
     for j in range(cells):

@@ -1,6 +1,7 @@
 """Solvers on many cells: monotone, feasible, the same for any batch, and refusals that explain."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ def test_front_ends_are_in_their_order():
         "hybrid": hb.solve(_problem("sub", batch=20), "wmmse-cd"),
     }
     names = list(found)
-    for weak, strong in zip(names[:-1], names[1:], strict=True):
+    for weak, strong in pairwise(names):
         gap = paired_difference(found[strong].sum_rate, found[weak].sum_rate)
         assert gap.mean > 2 * gap.standard_error, (weak, strong)
     digital = hb.solve(_problem("digital", batch=20), "wmmse-digital")
@@ -204,7 +205,7 @@ def test_those_who_know_one_cell_say_so():
         if name not in {"mmse-fast", "wmmse-digital"}:
             assert "not for MultiCell" in reason, name
     one = Downlink(gaussian((2, 2, 32), 0), HARDWARE["dma"], snr_db=10.0)
-    with pytest.raises(UnsupportedError, match="zf-cd .*MultiCell, not for Downlink"):
+    with pytest.raises(UnsupportedError, match=r"zf-cd .*MultiCell, not for Downlink"):
         hb.solve(one, "zf-cd")
 
 

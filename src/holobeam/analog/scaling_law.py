@@ -96,13 +96,25 @@ def _lorentzian(wave: Tensor) -> Tensor:
 
 
 def _binary(wave: Tensor) -> Tensor:
-    """Best half plane: with its direction theta it lets through ``sum a [cos(psi - theta)]_+``."""
-    edges = torch.cat([wave.angle() + math.pi / 2, wave.angle() - math.pi / 2], dim=-1)
-    towards = torch.polar(torch.ones_like(edges), -_between(edges))
-    chosen = (wave.unsqueeze(-2) * towards.unsqueeze(-1)).real > 0
-    reached = (chosen * wave.unsqueeze(-2)).sum(dim=-1).abs()
-    best = reached.argmax(dim=-1)[..., None, None].expand(*wave.shape[:-1], 1, wave.shape[-1])
-    return chosen.gather(-2, best).squeeze(-2).to(wave.dtype)
+    """Best half plane: with its direction theta it lets through ``sum a [cos(psi - theta)]_+``.
+
+    In the order of their phases its elements follow one another, and either its first or its last
+    one lies on its edge: 2 N arcs, each a difference of running sums.
+    """
+    turn, count = 2.0 * math.pi, wave.shape[-1]
+    phase, order = (wave.angle() % turn).sort(dim=-1)
+    ordered = wave.gather(-1, order)
+    twice = torch.cat([phase, phase + turn], dim=-1)
+    running = torch.nn.functional.pad(torch.cat([ordered, ordered], dim=-1).cumsum(dim=-1), (1, 0))
+    index = torch.arange(count, device=wave.device).expand(phase.shape)
+    first = torch.cat([index, torch.searchsorted(twice, phase + math.pi, right=True)], dim=-1)
+    after = torch.cat([torch.searchsorted(twice, phase + math.pi), index + count + 1], dim=-1)
+    reached = (running.gather(-1, after) - running.gather(-1, first)).abs()
+    best = reached.argmax(dim=-1, keepdim=True)
+    begin, end = first.gather(-1, best), after.gather(-1, best)
+    again = index + count
+    chosen = ((index >= begin) & (index < end)) | ((again >= begin) & (again < end))
+    return torch.zeros_like(wave).scatter(-1, order, chosen.to(wave.dtype))
 
 
 def _between(angles: Tensor) -> Tensor:
