@@ -98,8 +98,9 @@ def _lorentzian(wave: Tensor) -> Tensor:
 def _binary(wave: Tensor) -> Tensor:
     """Best half plane: with its direction theta it lets through ``sum a [cos(psi - theta)]_+``.
 
-    In the order of their phases its elements follow one another, and either its first or its last
-    one lies on its edge: 2 N arcs, each a difference of running sums.
+    In the order of their phases its elements follow one another. Turned until an edge meets an
+    element, just left behind at the back or just taken in at the front, it holds the same ones: 2 N
+    arcs, each a difference of running sums.
     """
     turn, count = 2.0 * math.pi, wave.shape[-1]
     phase, order = (wave.angle() % turn).sort(dim=-1)
@@ -107,8 +108,9 @@ def _binary(wave: Tensor) -> Tensor:
     twice = torch.cat([phase, phase + turn], dim=-1)
     running = torch.nn.functional.pad(torch.cat([ordered, ordered], dim=-1).cumsum(dim=-1), (1, 0))
     index = torch.arange(count, device=wave.device).expand(phase.shape)
-    first = torch.cat([index, torch.searchsorted(twice, phase + math.pi, right=True)], dim=-1)
-    after = torch.cat([torch.searchsorted(twice, phase + math.pi), index + count + 1], dim=-1)
+    across = torch.searchsorted(twice, phase + math.pi, right=True)
+    first = torch.cat([index + 1, across], dim=-1)
+    after = torch.cat([across, index + count + 1], dim=-1)
     reached = (running.gather(-1, after) - running.gather(-1, first)).abs()
     best = reached.argmax(dim=-1, keepdim=True)
     begin, end = first.gather(-1, best), after.gather(-1, best)
