@@ -23,7 +23,7 @@ def closest_point(
 
     Notes
     -----
-    Source: multicell paper, its projection baselines (our reading); docs/methods.md, section 12.
+    Source: multicell paper, its projection baselines (our reading); docs/methods.md, section 20.
     """
     if bool((quadratic.rho != 0).any()):
         a, b = quadratic.dense()

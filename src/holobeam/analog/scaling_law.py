@@ -60,7 +60,7 @@ def best_gain(
     -----
     Exact in closed form or by enumeration, except the Lorentzian circle under the radiated reading:
     a monotone fixed point from 64 directions. Binary controls under it enumerate ``O(N^2)`` orders.
-    Source: multicell paper, its SNR theorem (our reading); docs/methods.md, section 13.
+    Source: multicell paper, its SNR theorem (our reading); docs/methods.md, section 21.
     """
     control = check_choice("control", control, _CONTROLS)
     reading = check_choice("reading", reading, _READINGS)

@@ -65,7 +65,7 @@ class CellularDrops(ChannelModel):
 
     Notes
     -----
-    Source: multicell paper; its numbers are lost, these are ours. docs/methods.md, section 12.
+    Source: multicell paper; its numbers are lost, these are ours. docs/methods.md, section 20.
     """
 
     users_per_cell: int | tuple[int, ...] = 2

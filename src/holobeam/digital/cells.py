@@ -162,7 +162,7 @@ def cell_weights(
 
     Notes
     -----
-    Source: multicell paper (our reading); docs/methods.md, section 12.
+    Source: multicell paper (our reading); docs/methods.md, section 20.
     """
     filtered, gain = _heard(link, digital, noise).gain()
     factor = _factor(gain)
@@ -194,7 +194,7 @@ def capped_step(
 
     Notes
     -----
-    Source: docs/methods.md, section 12.
+    Source: docs/methods.md, section 20.
     """
     wide = rows.to(torch.complex128)
     root = None if metric is None else inverse_root(metric.to(torch.complex128))

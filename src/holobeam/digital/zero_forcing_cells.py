@@ -35,7 +35,7 @@ def cell_zero_forcing(
     lambda of the rows, ``V_k = N_k (N_k^H (C + diag lambda) N_k)^-1 N_k^H D_k``. The dual is
     concave and smooth in R numbers: projected Newton with step halving, all cells of the batch at
     once.
-    Source: docs/methods.md, section 12.
+    Source: docs/methods.md, section 20.
     """
     form, right, bases = _pieces(link, weights)
     batch, cells, chains = limit.shape

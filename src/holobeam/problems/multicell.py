@@ -66,7 +66,7 @@ class MultiCell:
     precoders are scaled down to their budgets only. The control is ``(B, L, N, C)``, the digital
     precoder ``(B, L, R, K S)`` (streams user-major), rates are ``(B, L K)``. With L = M = S = 1 it
     agrees with :class:`Downlink`. Source: multicell paper (our reading); docs/methods.md,
-    section 12.
+    section 20.
     """
 
     h: Complex[Tensor, "batch cells cells users receivers antennas"]

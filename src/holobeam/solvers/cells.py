@@ -75,7 +75,7 @@ def keep_what_gains(
     """Accept an analog step that changes what is radiated only where the utility doesn't fall.
 
     The step of all cells together where it helps; otherwise that of one cell after the other.
-    Source: docs/methods.md, section 12.
+    Source: docs/methods.md, section 20.
     """
     control, digital, utility = _judged(problem, *old)
     together = _judged(problem, *new)

@@ -175,7 +175,7 @@ _BUILT_IN = (
         "wmmse-projection",
         _ALTERNATING,
         "WMMSE with unconstrained controls, each moved to its nearest allowed value",
-        "multicell paper (our reading); methods 12",
+        "multicell paper (our reading); methods 20",
         "every front-end",
         (("analog", closest_point), ("begin", "random"), ("max_iterations", 60)),
     ),
@@ -183,7 +183,7 @@ _BUILT_IN = (
         "zf-cd",
         "holobeam.solvers.zero_forcing_cells:ZeroForcingAlternating",
         "zero forcing within each cell, controls by exact coordinate descent",
-        "multicell paper (our reading); methods 12",
+        "multicell paper (our reading); methods 20",
         "MultiCell with limits per RF chain, K S <= R",
     ),
     Entry(

@@ -26,7 +26,7 @@ class ZeroForcingAlternating(Alternating):
     Notes
     -----
     Not monotone: the constraint moves with the receivers. The best point is returned. Source:
-    multicell paper, its zero-forcing baseline (our reading); docs/methods.md, section 12.
+    multicell paper, its zero-forcing baseline (our reading); docs/methods.md, section 20.
     """
 
     problems: ClassVar[tuple[type, ...]] = (MultiCell,)
