@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 OUT ?= out/demo
+STUDIES_OUT ?= results
 
-.PHONY: demo test test-slow lint bench clean help
+.PHONY: demo studies studies-quick test test-slow lint bench clean help
 
 help:  ## Print the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/'
@@ -22,6 +23,14 @@ $(VENV)/.developed: $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## Beamformers over a real city: writes out/demo/index.html.
 	$(BIN)/holobeam demo --out $(OUT)
+
+studies-quick: $(VENV)/.installed  ## Every study with few channels, its report, and what we expect of it.
+	$(BIN)/holobeam run studies --quick --out $(STUDIES_OUT)/quick
+	$(BIN)/holobeam report $(STUDIES_OUT)/quick --assert
+
+studies: $(VENV)/.installed  ## Every study at publication size: hours (docs/studies.md says how many).
+	$(BIN)/holobeam run studies --out $(STUDIES_OUT)/full
+	$(BIN)/holobeam report $(STUDIES_OUT)/full
 
 test: $(VENV)/.developed  ## Fast tests.
 	$(BIN)/python -m pytest -n 2

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, multicell, published, surfaces, sweep
+from benchmarks import hardware, kernels, multicell, phase_shifters, published, surfaces, sweep
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -23,7 +23,9 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "bounds": hardware.bounds,
     "surfaces": surfaces.tables,
     "published": published.tables,
+    "phase-shifters": phase_shifters.tables,
     "sweep": sweep.tables,
+    "kernels": kernels.tables,
     "multicell": multicell.tables,
 }
 

@@ -115,3 +115,23 @@ def test_kit_has_the_hard_cases():
     gains = cases[4, 0].abs().square().sum(dim=1)
     assert float(gains.max() / gains.min()) > 1e5
     assert testing.degenerate_channels(3, 12).equal(cases)
+
+
+@pytest.mark.parametrize("turn", [0.0, 1e-3, 0.03])
+def test_the_digital_bound_lets_one_of_two_lookalikes_go(turn):
+    """Serving one user alone is always possible: no bound may lie below it."""
+    generator = torch.Generator().manual_seed(3)
+    h = torch.randn(5, 1, 3, 16, generator=generator, dtype=torch.complex128)
+    other = torch.randn(5, 1, 16, generator=generator, dtype=torch.complex128)
+    h[:, :, 1] = h[:, :, 0] + turn * other
+    problem = hb.Downlink(h, hb.frontends.fully_digital(16), snr_db=20.0)
+    bound = hb.solve(problem, "wmmse-digital").sum_rate
+    pairs = []
+    for dropped in range(3):
+        few = h.clone()
+        few[:, :, dropped] = 0
+        served = hb.Downlink(few, hb.frontends.fully_digital(16), snr_db=20.0)
+        pairs.append(hb.solve(served, "wmmse-digital").sum_rate)
+    assert (bound >= torch.stack(pairs).amax(dim=0) - 1e-6).all()
+    alone = torch.log2(1 + 100 * h[:, 0].abs().square().sum(dim=2)).amax(dim=1)
+    assert (bound >= alone).all()

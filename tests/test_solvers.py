@@ -259,12 +259,17 @@ def test_zero_iterations_return_the_start():
     assert solution.violation.max() < 1e-12
 
 
-def test_progress_is_called_every_iteration():
+@pytest.mark.parametrize(("method", "count"), [("wmmse-hbf", 5), ("vp", 5), ("mmse", 47)])
+def test_progress_is_called_on_the_way(method, count):
+    """After every step, or every 20 iterations of a compiled loop."""
     calls = []
-    hb.solver("vp", max_iterations=5)(
-        PROBLEM, progress=lambda done, most: calls.append((done, most))
-    )
-    assert calls[-5:] == [(i, 5) for i in range(1, 6)]
+    problem = Downlink(gaussian((3, 1, 2, 12), 0), surface(2, (4, 3)), snr_db=10.0)
+    solver = hb.solver(method, max_iterations=count, tolerance=0.0)
+    watched = solver(problem, progress=lambda done, most: calls.append((done, most)))
+    stride = 1 if method == "wmmse-hbf" else 20
+    want = [*range(0, count, stride), count]
+    assert calls == [(done, count) for done in want]
+    assert torch.equal(watched.control, solver(problem).control)
 
 
 def test_chain_goes_on_where_the_other_ended():

@@ -179,7 +179,7 @@ def test_version(holobeam):
     assert (code, text.strip()) == (0, f"holobeam {hb.__version__}")
 
 
-@pytest.mark.parametrize(("method", "expected"), [("vp", [0, 1, 2, 3, 4]), ("mmse", [0, 4])])
+@pytest.mark.parametrize(("method", "expected"), [("wmmse-hbf", [0, 1, 2, 3, 4]), ("vp", [0, 4])])
 def test_progress_counts_iterations(method, expected):
     """One by one, or a chunk of the compiled loop at a time."""
     seen = []

@@ -6,9 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from holobeam.errors import ShapeError
-from holobeam.studies import estimate, outage, paired_difference, starved_share
+from holobeam.studies import (
+    estimate,
+    outage,
+    paired_difference,
+    paired_ratio,
+    starved_share,
+    wilson,
+    win_rate,
+)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=40))
@@ -50,3 +59,43 @@ def test_starved_and_outage():
     rates = torch.tensor([[0.0, 1.0], [0.05, 2.0]])
     assert starved_share(rates) == 0.5
     assert outage(torch.arange(101.0)) == pytest.approx(5.0)
+
+
+@given(st.integers(1, 400), st.data())
+def test_wilson_interval_is_that_of_scipy(count, data):
+    wins = data.draw(st.integers(0, count))
+    found = wilson(wins, count)
+    expected = binomtest(wins, count).proportion_ci(0.95, method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert 0.0 <= found.low <= found.share <= found.high <= 1.0
+
+
+def test_no_trials_no_share():
+    assert math.isnan(wilson(0, 0).share)
+
+
+def test_wins_and_ties_are_counted():
+    first = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    second = torch.tensor([0.0, 2.0, 4.0, 1.0])
+    assert win_rate(first, second).share == pytest.approx(2.5 / 4)
+    assert win_rate(second, first).share == pytest.approx(1.5 / 4)
+    with pytest.raises(ShapeError, match="second"):
+        win_rate(first, second[:2])
+
+
+def test_ratio_of_paired_means():
+    generator = torch.Generator().manual_seed(2)
+    base = 5.0 + torch.rand(4000, generator=generator, dtype=torch.float64)
+    found = paired_ratio(1.2 * base, base)
+    assert found.mean == pytest.approx(1.2)
+    assert found.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert math.isnan(paired_ratio(base, 0.0 * base).mean)
+
+
+def test_interval_of_a_ratio_covers_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(3)
+    base = 4.0 + torch.randn(1000, 100, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1000, 100, generator=generator, dtype=torch.float64)
+    found = [paired_ratio(a, b) for a, b in zip(0.9 * base + 0.5 * noise, base, strict=True)]
+    covered = [abs(e.mean - 0.9) <= e.half_width for e in found]
+    assert 0.92 <= sum(covered) / len(covered) <= 0.975

@@ -78,7 +78,9 @@ def list_(
 def solve(
     channels: Channels,
     frontend: Annotated[str, typer.Option("--frontend", "-f", help="Hardware.")] = "rhs",
-    solver: Annotated[str, typer.Option("--solver", "-s", help="Method.")] = "mmse-fast",
+    solver: Annotated[
+        str, typer.Option("--solver", "-s", help="Method; +w behind it refits V.")
+    ] = "mmse-fast",
     snr: Annotated[float | None, typer.Option(help="Transmit SNR, dB.")] = None,
     dbm: Annotated[float | None, typer.Option(help="Transmit power, dBm.")] = None,
     utility: Annotated[str, typer.Option(help="sum_rate or proportional_fair.")] = "sum_rate",

@@ -93,6 +93,31 @@ def bisected_step(
     return keep_finite(new.to(digital.dtype), digital)
 
 
+def unregularised_step(
+    link: Link,
+    weights: Weights,
+    digital: Complex[Tensor, "batch subcarriers rf_chains users"],
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """Least-norm minimiser over V of the weighted mean-square error, its power left out.
+
+    ``V = (E^H diag(c) E)^+ E^H diag(w u)``, up to the scale that the budget decides afterwards.
+    Where K <= R this is channel inversion, whatever w and u.
+
+    Notes
+    -----
+    Source: mmse paper (our reading); docs/methods.md, section 5.
+    """
+    wide = widen(link)
+    root = weights.mse_weights.double().sqrt()
+    size = weights.decoders.abs().double()
+    # The least-squares form: squaring E would square its condition.
+    rows = (root * size).unsqueeze(3) * wide.e
+    wanted = root * torch.sgn(weights.decoders.to(wide.e.dtype))
+    finite = torch.isfinite(rows).flatten(1).all(dim=1)[:, None, None, None]
+    inverse = torch.linalg.pinv(torch.where(finite, rows, 0.0), rtol=1e-10)
+    return keep_finite((inverse * wanted.unsqueeze(2)).to(digital.dtype), digital)
+
+
 def _top(values: Tensor) -> Tensor:
     """Largest eigenvalue of each matrix, kept as an axis, never zero."""
     return values.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)

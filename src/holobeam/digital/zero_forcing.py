@@ -56,6 +56,13 @@ def regularised_zero_forcing(
     digital = _forcing(scaled, load).to(link.e.dtype)
     if not equal_power:
         return digital
+    return equal_columns(link, digital)
+
+
+def equal_columns(
+    link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """Every user's column scaled to the same power; columns of next to nothing become nothing."""
     amplitude = link.column_power(digital).sqrt()
     largest = amplitude.amax(dim=2, keepdim=True)
     weak = amplitude <= 1e-12 * largest

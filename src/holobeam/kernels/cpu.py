@@ -11,10 +11,14 @@ over controls q that live on an interval, on a circle or on a list of points. On
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit
 
@@ -259,6 +263,42 @@ def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) 
     return price
 
 
+_READY: set[int] = set()
+
+
+def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return a kernel that is compiled for these arguments, from the cache on disk where it can.
+
+    The first call of a process holds a lock beside the cache: two processes that store different
+    versions of one kernel at once may otherwise pick the same file for both.
+    """
+    if id(kernel) not in _READY:
+        with _locked(kernel.stats.cache_path):
+            kernel.compile(tuple(map(numba.typeof, arguments)))
+        _READY.add(id(kernel))
+    return kernel
+
+
+@contextmanager
+def _locked(folder: str | None) -> Iterator[None]:
+    """Hold a lock file between processes, where the system and the folder allow one."""
+    handle = None
+    try:
+        import fcntl
+
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            handle = open(Path(folder) / "holobeam.lock", "a")  # noqa: SIM115
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        pass  # the cache is then as safe as numba's own
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.close()
+
+
 def available_threads() -> int:
     """Threads for a batch of channels: ``OMP_NUM_THREADS`` where set, else the cores we may use.
 
@@ -275,7 +315,9 @@ def spread(work: Any, batch: int, cost: float, threads: int) -> None:
     if workers < 2 or cost < 1e-3:
         work(0, batch)
         return
-    edges = [batch * i // workers for i in range(workers + 1)]
+    # More parts than workers: channels end at different times, and cores may be shared.
+    parts = min(batch, 4 * workers)
+    edges = [batch * i // parts for i in range(parts + 1)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
 
@@ -310,11 +352,12 @@ def coordinate_sweep(
     # The choice looks at one channel's shape alone, so that its numbers don't depend on its mates.
     special = subcarriers == 1 and 1 <= rows == streams <= 8 and antennas >= SPECIAL_FROM
     shape = (rows, streams, 1, controls) if special else (0, 0, 0, 0)
-    sweep = _sweep_kernel(*shape)
+    arguments = (y, residual, d, rho, z, q, kind, levels, sweeps)
+    sweep = compiled(_sweep_kernel(*shape), (*arguments, 0, batch))
     cost = q.size * sweeps * subcarriers * (2 * rows + 4) * streams * 3e-9
 
     def work(first: int, last: int) -> None:
-        sweep(y, residual, d, rho, z, q, kind, levels, sweeps, first, last)
+        sweep(*arguments, first, last)
 
     spread(work, batch, cost, threads)
 
@@ -324,8 +367,10 @@ def row_sweep(
 ) -> None:
     """Update the rows of a batch of digital precoders in place; see :func:`_rows_batch`."""
     cost = v.size * e.shape[2] * sweeps * 6e-9
+    arguments = (e, c, target, limit, v, joint, sweeps)
+    update = compiled(_rows_batch, (*arguments, 0, e.shape[0]))
 
     def work(first: int, last: int) -> None:
-        _rows_batch(e, c, target, limit, v, joint, sweeps, first, last)
+        update(*arguments, first, last)
 
     spread(work, e.shape[0], cost, threads)

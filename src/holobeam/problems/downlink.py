@@ -272,16 +272,19 @@ class Downlink:
         gets a feasible answer that uses its power.
         """
         control = self.frontend.project(control)
-        dead = (self._measured_load(control, digital) <= 0).all(dim=1)
-        digital = torch.where(dead[:, None, None, None], torch.ones_like(digital), digital)
-        return control, self._settled(control, digital)
+        load = self._measured_load(control, digital)
+        dead = (load <= 0).all(dim=1)
+        if bool(dead.any()):
+            digital = torch.where(dead[:, None, None, None], torch.ones_like(digital), digital)
+            load = self._measured_load(control, digital)
+        return control, self._settled(control, digital, load)
 
-    def _settled(self, control: Tensor, digital: Tensor) -> Tensor:
+    def _settled(self, control: Tensor, digital: Tensor, load: Tensor) -> Tensor:
         """Scale to the budget; drop what nearly parallel beams cancel where it can't be held.
 
         Beams that cancel to more digits than the dtype has leave the power to rounding.
         """
-        scaled = self._scaled(digital, self._measured_load(control, digital))
+        scaled = self._scaled(digital, load)
         if self.power_at != "radiated" or self.frontend.is_digital:
             return scaled
         load = self._measured_load(control, scaled)

@@ -1,58 +1,61 @@
 """Plots of plain data: nothing here knows what a solver is.
 
-Every colour of text, axes and series comes from :data:`PALETTE`, so that a page can swap them for
-those of its theme (see :func:`holobeam.report.html.inline_svg`).
+Every colour of text, axes and series comes from the palette of :mod:`holobeam.report.style`, so
+that a page can swap them for those of its theme (see :func:`holobeam.report.html.inline_svg`).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 
+from holobeam.report.labels import DASHES, DOTS, end_label, legend, place_labels, spread
+from holobeam.report.style import PALETTE, style
 from holobeam.report.tables import Cell, write_csv
 
-PALETTE = {
-    "ink": "#1f2430",
-    "muted": "#5c667a",
-    "axis": "#98a1b3",
-    "grid": "#e1e5ec",
-    "card": "#ffffff",
-    "slate": "#3b4252",
-    "blue": "#0072b2",
-    "teal": "#009e83",
-    "red": "#cc3311",
-    "pink": "#d6499a",
-    "orange": "#e58606",
-    "brown": "#94651e",
-    "violet": "#7a5bb5",
-    "grey": "#8a8f99",
-}
-"""Colours by name, told apart also by readers with a colour deficiency (with the line styles)."""
-
-STYLE = Path(__file__).with_name("style.mplstyle")
-
-MARGIN = 1.035
-"""Where the column of end labels begins, in widths of the axes."""
+__all__ = [
+    "PALETTE",
+    "Axis",
+    "Line",
+    "Picture",
+    "Plot",
+    "Row",
+    "line_picture",
+    "spread",
+    "style",
+]
 
 Row = tuple[Cell, ...]
 
+TITLE_LETTER, TICK_ROOM = 7.0, 45.0
+"""Mean width of a letter of the title of axes, and of what stands left of them, points."""
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the house style; nothing outside the block changes."""
-    with matplotlib.rc_context(fname=STYLE):
-        yield
+FEW_LINES = 8
+"""Curves up to which their bands are drawn strongly."""
+
+THIN = 1.5
+"""Width of a curve up to which its markers are small, too."""
+
+FEW_DECADES = 300.0
+"""Ratio of the ends of a logarithmic axis up to which there are ticks between the decades."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,14 @@ class Line:
         How it is drawn.
     anchor, side
         Where its label goes if not to its end, in data coordinates, and on which side of there.
+    joined
+        Whether points are joined; where not, errors are bars instead of a band.
+    stairs
+        Whether it stays at a height until the next point.
+    hollow
+        Points whose markers are left open.
+    quiet
+        Whether it goes without a name.
     """
 
     label: str
@@ -87,16 +98,21 @@ class Line:
     zorder: float = 3.0
     anchor: tuple[float, float] | None = None
     side: str = "right"
+    joined: bool = True
+    stairs: bool = False
+    hollow: Sequence[bool] = ()
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its label, whether it is logarithmic, its limits and its ticks."""
+    """One axis: its label, whether it is logarithmic, its limits, its ticks and their names."""
 
     label: str
     log: bool = False
     limits: tuple[float | None, float | None] = (None, None)
     ticks: Sequence[float] = ()
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,8 @@ class Plot:
     x, y
         Axes.
     labels
-        ``margin``: end labels in a column at the right; ``point``: beside each end or anchor.
+        ``margin``: end labels in a column at the right; ``point``: at the right of each end, or
+        beside its anchor; ``beside``: on the free side of each end; ``legend``: below the axes.
     levels
         Dotted horizontal lines, each with a text.
     """
@@ -161,8 +178,16 @@ class Picture:
         return text.getvalue()
 
 
-def line_picture(name: str, plots: Sequence[Plot], size: tuple[float, float], alt: str) -> Picture:
-    """Draw curves on one or more axes side by side, labelled at their ends.
+def line_picture(
+    name: str,
+    plots: Sequence[Plot],
+    size: tuple[float, float],
+    alt: str,
+    *,
+    columns: int | None = None,
+    title: str = "",
+) -> Picture:
+    """Draw curves on one or more axes, labelled at their ends or by a legend below.
 
     Parameters
     ----------
@@ -174,21 +199,34 @@ def line_picture(name: str, plots: Sequence[Plot], size: tuple[float, float], al
         Inches.
     alt
         Description for those who can't see it.
+    columns
+        Axes in a row; all of them by default.
+    title
+        Above all axes.
     """
-    rows: list[Row] = []
     with style():
         figure = Figure(figsize=size)
+        across = min(columns or len(plots), len(plots))
+        grid = figure.subplots(math.ceil(len(plots) / across), across, squeeze=False).flatten()
+        for ax in grid[len(plots) :]:
+            ax.remove()
+        if title:
+            figure.suptitle(title, x=0.008, ha="left", fontsize=13, fontweight="bold")
         drawn: list[tuple[Axes, Plot, list[Annotation]]] = []
-        axes = figure.subplots(1, len(plots), squeeze=False)[0]
-        for ax, plot in zip(axes, plots, strict=True):
+        letters = max(12, int((72.0 * size[0] / across - TICK_ROOM) / TITLE_LETTER))
+        for ax, plot in zip(grid, plots, strict=False):
             _draw(ax, plot)
-            drawn.append((ax, plot, [_end_label(ax, line, plot.labels) for line in plot.lines]))
-            rows += _rows(plot)
+            ax.set_title(fill(plot.title, letters))
+            named = [line for line in plot.lines if not line.quiet and plot.labels != "legend"]
+            drawn.append((ax, plot, [end_label(ax, line, plot.labels) for line in named]))
+        if any(plot.labels == "legend" for plot in plots):
+            legend(figure, plots)
         # Two passes: labels claim their room first, and only then is the height in points known.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for ax, plot, labels in drawn:
-            _spread(ax, plot, labels)
+            place_labels(ax, plot, labels)
+    rows = [row for plot in plots for row in _rows(plot)]
     return Picture(name, figure, ("panel", "series", "x", "y", "error"), rows, alt)
 
 
@@ -202,23 +240,9 @@ def _rows(plot: Plot) -> list[Row]:
 
 
 def _draw(ax: Axes, plot: Plot) -> None:
+    many = len(plot.lines) > FEW_LINES
     for line in plot.lines:
-        colour = PALETTE[line.colour]
-        x, y = np.asarray(line.x, float), np.asarray(line.y, float)
-        if line.error is not None:
-            half = np.nan_to_num(np.asarray(line.error, float))
-            ax.fill_between(x, y - half, y + half, color=colour, alpha=0.16, lw=0, zorder=2)
-        ax.plot(
-            x,
-            y,
-            color=colour,
-            lw=line.width,
-            alpha=line.alpha,
-            ls=(0, (3.5, 2.2)) if line.dashed else "-",
-            marker=line.marker or None,
-            zorder=line.zorder,
-            label=line.label,
-        )
+        _draw_line(ax, line, 0.06 if many else 0.16)
     for value, text in plot.levels:
         ax.axhline(value, color=PALETTE["muted"], lw=1, ls=(0, (1, 2.5)), zorder=1)
         ax.annotate(
@@ -230,9 +254,46 @@ def _draw(ax: Axes, plot: Plot) -> None:
             color=PALETTE["muted"],
             fontsize=9,
         )
-    ax.set_title(plot.title)
     _set_axis(ax, "x", plot.x)
     _set_axis(ax, "y", plot.y)
+
+
+def _draw_line(ax: Axes, line: Line, band: float) -> None:
+    colour = PALETTE[line.colour]
+    x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+    if line.error is not None:
+        half = np.nan_to_num(np.asarray(line.error, float))
+        if line.joined and len(x) > 1:
+            ax.fill_between(x, y - half, y + half, color=colour, alpha=band, lw=0, zorder=2)
+        else:
+            ax.vlines(x, y - half, y + half, color=colour, lw=1.6, alpha=0.7, zorder=2)
+    dots = DOTS if line.quiet else DASHES
+    ax.plot(
+        x,
+        y,
+        color=colour,
+        lw=line.width if line.joined else 0.0,
+        alpha=line.alpha,
+        ls=dots if line.dashed else "-",
+        marker=line.marker or None,
+        ms=7.0 if not line.joined else None if line.width > THIN else 3.4,
+        zorder=line.zorder,
+        drawstyle="steps-post" if line.stairs else "default",
+        label=line.label,
+    )
+    if any(line.hollow):
+        open_ones = np.asarray(line.hollow, bool)
+        # Drawn over the filled ones, which show through nowhere.
+        ax.plot(
+            x[open_ones],
+            y[open_ones],
+            marker=line.marker or "o",
+            mfc=PALETTE["card"],
+            mec=colour,
+            mew=1.6,
+            lw=0.0,
+            zorder=line.zorder + 0.1,
+        )
 
 
 def _set_axis(ax: Axes, which: str, axis: Axis) -> None:
@@ -245,71 +306,13 @@ def _set_axis(ax: Axes, which: str, axis: Axis) -> None:
     if len(axis.ticks):
         side.set_major_locator(FixedLocator(list(axis.ticks)))
         side.set_minor_locator(NullLocator())
-    low, high = axis.limits
+    if axis.names:
+        side.set_major_formatter(FixedFormatter(list(axis.names)))
     if which == "x":
-        ax.set_xlim(low, high)
+        ax.set_xlim(*axis.limits)
+        low, high = ax.get_xlim()
     else:
-        ax.set_ylim(low, high)
-
-
-def _end_label(ax: Axes, line: Line, where: str) -> Annotation:
-    margin = where == "margin" and line.anchor is None
-    x, y = line.anchor or (float(line.x[-1]), float(line.y[-1]))
-    right = line.side == "right"
-    return ax.annotate(
-        line.label,
-        (x, y),
-        xytext=(MARGIN, 0.5) if margin else (7 if right else -7, 0),
-        textcoords="axes fraction" if margin else "offset points",
-        color=PALETTE[line.colour],
-        fontsize=10,
-        fontweight="normal" if line.dashed else "bold",
-        ha="left" if right else "right",
-        va="center",
-        annotation_clip=False,
-        in_layout=margin,
-        zorder=6,
-    )
-
-
-def _spread(ax: Axes, plot: Plot, labels: Sequence[Annotation]) -> None:
-    """Move end labels up and down until none touches another; leaders show where they belong."""
-    at_end = [place for place, line in enumerate(plot.lines) if line.anchor is None]
-    if plot.labels != "margin" or not at_end:
-        return
-    lines = [plot.lines[place] for place in at_end]
-    to_axes = ax.transData + ax.transAxes.inverted()
-    ends = np.array([to_axes.transform((line.x[-1], line.y[-1])) for line in lines])
-    height = ax.get_window_extent().height * 72.0 / ax.figure.dpi
-    places = spread(ends[:, 1], gap=13.5 / height)
-    for place, (x, y), line, index in zip(places, ends, lines, at_end, strict=True):
-        labels[index].set_position((MARGIN, place))
-        ax.plot(
-            [x + 0.006, MARGIN - 0.004],
-            [y, place],
-            transform=ax.transAxes,
-            color=PALETTE[line.colour],
-            lw=0.8,
-            alpha=0.55,
-            clip_on=False,
-            zorder=2,
-        )
-
-
-def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
-    """Move heights apart, as little as possible, until none is within ``gap`` of another."""
-    place = np.asarray(heights, float).copy()
-    # Ties are broken by order, so that equal heights move apart at all.
-    place += 1e-9 * np.arange(len(place))
-    for _ in range(400):
-        order = np.argsort(place)
-        moved = False
-        for lower, upper in pairwise(order):
-            lack = gap - (place[upper] - place[lower])
-            if lack > 1e-6:
-                place[upper] += lack / 2 + 1e-7
-                place[lower] -= lack / 2 + 1e-7
-                moved = True
-        if not moved:
-            break
-    return place
+        ax.set_ylim(*axis.limits)
+        low, high = ax.get_ylim()
+    if axis.log and not len(axis.ticks) and high < FEW_DECADES * low:
+        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

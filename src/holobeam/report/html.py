@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 
-from holobeam.report.tables import Cell, Column, Value, html_table
+from holobeam.report.tables import Cell, Column, Markup, Value, html_table
 
 
 def inline_svg(svg: str, name: str, palette: Mapping[str, str], alt: str) -> str:
@@ -54,19 +54,37 @@ class Page:
         Anchors and titles, for the navigation.
     parts
         HTML in order.
+    links
+        Other pages of the site, their addresses and titles.
     """
 
     title: str
     lead: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)
 
-    def section(self, anchor: str, title: str) -> None:
-        """Begin a section."""
+    def section(self, anchor: str, title: str, short: str = "", beside: str = "") -> None:
+        """Begin a section.
+
+        Parameters
+        ----------
+        anchor, title
+            Its address on the page, and its heading.
+        short
+            What the navigation calls it, if not by its title.
+        beside
+            HTML after the heading's text.
+        """
         if self.sections:
             self.parts.append("</section>")
-        self.sections.append((anchor, title))
-        self.parts.append(f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>')
+        self.sections.append((anchor, short or title))
+        head = f"{escape(title)} {beside}".strip()
+        self.parts.append(f'<section id="{escape(anchor)}"><h2>{head}</h2>')
+
+    def raw(self, markup: str) -> None:
+        """Add HTML as it is."""
+        self.parts.append(markup)
 
     def text(self, markup: str) -> None:
         """Add a paragraph of HTML."""
@@ -81,16 +99,42 @@ class Page:
         self.parts.append(f'<div class="tiles">{cells}</div>')
 
     def table(
-        self, columns: Sequence[Column], rows: Sequence[Sequence[Value | Cell]], caption: str = ""
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[Value | Markup | Cell]],
+        caption: str = "",
     ) -> None:
         """Add a sortable table."""
         self.parts.append(html_table(columns, rows, caption))
 
-    def figure(self, name: str, svg: str, caption: str, wide: bool = False) -> None:
-        """Add a figure with an HTML caption and links to its files."""
-        links = " · ".join(f'<a href="{name}.{kind}">{kind.upper()}</a>' for kind in FILE_KINDS)
+    def figure(
+        self,
+        name: str,
+        svg: str,
+        caption: str,
+        wide: bool = False,
+        *,
+        files: Sequence[tuple[str, str]] = (),
+        keys: Sequence[tuple[str, str, bool]] = (),
+        least: int = 0,
+    ) -> None:
+        """Add a figure with an HTML caption and links to its files, by default beside the page.
+
+        ``keys`` are names of curves, their colours by name, and whether they are dashed: a legend
+        for narrow screens, where a part of the drawing is out of sight.
+        """
+        named = files or [(kind.upper(), f"{name}.{kind}") for kind in FILE_KINDS]
+        links = " · ".join(f'<a href="{escape(at)}">{escape(kind)}</a>' for kind, at in named)
+        legend = "".join(
+            f'<span><i style="border-color:var(--{colour})'
+            f'{";border-top-style:dashed" if dashed else ""}"></i>{escape(label)}</span>'
+            for label, colour, dashed in keys
+        )
+        legend = f'<div class="keys">{legend}</div>' if keys else ""
+        room = f' style="--least:{least}px"' if least else ""
         self.parts.append(
-            f'<figure class="{"wide" if wide else ""}"><div class="frame">{svg}</div>'
+            f'<figure class="{"wide" if wide else ""}"><div class="frame"{room}>{svg}</div>'
+            f"{legend}"
             f'<figcaption>{caption} <span class="files">{links}</span></figcaption></figure>'
         )
 
@@ -102,17 +146,41 @@ class Page:
     def render(self) -> str:
         """Text of the whole page."""
         nav = "".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in self.sections)
+        nav = f"<nav>{nav}</nav>" if len(self.sections) > 1 else ""
         end = "</section>" if self.sections else ""
+        pages = "".join(
+            f'<a href="{escape(at)}">{escape(title)}</a>' if at else f"<b>{escape(title)}</b>"
+            for at, title in self.links
+        )
+        pages = f'<div class="pages">{pages}</div>' if pages else ""
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
             f"<title>{escape(self.title)}</title><style>{_asset('page.css')}</style></head><body>"
             f'<header><button id="theme" type="button" aria-label="light or dark">◐</button>'
-            f"<h1>{escape(self.title)}</h1>{self.lead}</header><nav>{nav}</nav>"
+            f"{pages}<h1>{escape(self.title)}</h1>{self.lead}</header>{nav}"
             f"<main>{''.join(self.parts)}{end}</main>"
             f"<script>{_asset('page.js')}</script></body></html>\n"
         )
+
+
+def badge(text: str, tone: str) -> str:
+    """Make a small coloured label; ``tone`` is the name of a colour of the palette."""
+    return f'<span class="badge" style="--tone:var(--{escape(tone)})">{escape(text)}</span>'
+
+
+def paragraphs(text: str) -> str:
+    """Turn plain text into paragraphs at its blank lines; backticks make code."""
+    blocks = [escape(" ".join(block.split())) for block in re.split(r"\n\s*\n", text.strip())]
+    coded = [re.sub("`([^`]+)`", r"<code>\1</code>", block) for block in blocks if block]
+    return "".join(f"<p>{block}</p>" for block in coded)
+
+
+def folded(summary: str, markup: str, unfolded: bool = False) -> str:
+    """Put HTML under a line of plain text that opens it."""
+    state = " open" if unfolded else ""
+    return f"<details{state}><summary>{escape(summary)}</summary>{markup}</details>"
 
 
 FILE_KINDS = ("png", "svg", "csv")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 Cell = str | float | int
 
+LONG = 42
+"""Letters of a cell from which on its text is broken into lines."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -31,6 +34,13 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Markup:
+    """A cell of HTML, made by the caller from escaped parts; sorts by its text."""
+
+    html: str
+
+
+@dataclass(frozen=True)
 class Column:
     """Head of a column: its text, the group that it stands under, and a hint."""
 
@@ -40,7 +50,7 @@ class Column:
 
 
 def html_table(
-    columns: Sequence[Column], rows: Iterable[Sequence[Value | Cell]], caption: str = ""
+    columns: Sequence[Column], rows: Iterable[Sequence[Value | Markup | Cell]], caption: str = ""
 ) -> str:
     """Make a sortable table that scrolls sideways on narrow screens.
 
@@ -53,11 +63,17 @@ def html_table(
     caption
         Plain text below the table.
     """
-    body = "\n".join(_row(row) for row in rows)
+    kept = list(rows)
+    body = "\n".join(_row(row) for row in kept)
+    numeric = [not isinstance(cell, (str, Markup)) for cell in kept[0]] if kept else []
+    heads = "".join(
+        _head(column, numeric[place] if place < len(numeric) else False)
+        for place, column in enumerate(columns)
+    )
     note = f'<p class="note">{escape(caption)}</p>' if caption else ""
     return (
         f'<div class="scroll" tabindex="0"><table class="sortable"><thead>{_groups(columns)}'
-        f'<tr class="heads">{"".join(_head(column) for column in columns)}</tr></thead>'
+        f'<tr class="heads">{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{note}"
     )
 
@@ -82,23 +98,32 @@ def _blank(span: int) -> str:
     return f'<td colspan="{span}"></td>'
 
 
-def _head(column: Column) -> str:
+def _head(column: Column, numeric: bool) -> str:
     hint = f' title="{escape(column.hint)}"' if column.hint else ""
-    return f'<th scope="col"{hint}><button type="button">{escape(column.text)}</button></th>'
+    side = ' class="number"' if numeric else ""
+    return f'<th scope="col"{side}{hint}><button type="button">{escape(column.text)}</button></th>'
 
 
-def _row(row: Sequence[Value | Cell]) -> str:
+def _row(row: Sequence[Value | Markup | Cell]) -> str:
     cells = []
     for place, cell in enumerate(row):
         tag = "th scope=row" if place == 0 else "td"
         if isinstance(cell, Value):
             text = f"<b>{escape(cell.text)}</b>" if cell.strong else escape(cell.text)
-            cells.append(f'<{tag} class="number" data-key="{cell.key:.9g}">{text}</{tag[:2]}>')
+            cells.append(f'<{tag} class="number" data-key="{_key(cell.key)}">{text}</{tag[:2]}>')
+        elif isinstance(cell, Markup):
+            cells.append(f"<{tag}>{cell.html}</{tag[:2]}>")
         elif isinstance(cell, str):
-            cells.append(f"<{tag}>{escape(cell)}</{tag[:2]}>")
+            long = ' class="long"' if len(cell) > LONG else ""
+            cells.append(f"<{tag}{long}>{escape(cell)}</{tag[:2]}>")
         else:
             cells.append(f'<{tag} class="number" data-key="{cell:.9g}">{cell:g}</{tag[:2]}>')
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _key(number: float) -> str:
+    """Number as the script of the page reads it."""
+    return f"{number:.9g}".replace("inf", "Infinity")
 
 
 def write_csv(path: Path, header: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> Path:

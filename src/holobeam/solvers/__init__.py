@@ -4,6 +4,7 @@ from holobeam.solvers.alternating import Alternating
 from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_state
 from holobeam.solvers.fairness import ProportionalFair
 from holobeam.solvers.gradient import VariableProjection
+from holobeam.solvers.perturb import Perturb
 from holobeam.solvers.registry import available, solve, solver
 from holobeam.solvers.solution import Solution, Status
 
@@ -11,6 +12,7 @@ __all__ = [
     "Alternating",
     "BestOf",
     "Chain",
+    "Perturb",
     "ProportionalFair",
     "Restart",
     "Solution",

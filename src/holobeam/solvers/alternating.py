@@ -8,13 +8,22 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from holobeam.analog.coordinate import AnalogUpdate, as_array, coordinate_descent
+from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
 from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
 from holobeam.frontends.element_sets import Interval, Points
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
-from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State, choose
+from holobeam.solvers import fused
+from holobeam.solvers.base import (
+    EVERY_PROBLEM,
+    AnyProblem,
+    Pass,
+    Record,
+    Solver,
+    State,
+    choose,
+)
 from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.starts import (
     digital_start,
@@ -27,10 +36,7 @@ from holobeam.solvers.starts import (
     relax,
 )
 
-Begin = Literal["matched", "random", "fit", "relax"]
-
-CHUNK = 20
-"""Iterations that the compiled loop runs before finished channels are dropped."""
+Begin = Literal["matched", "random", "fit", "fit-random", "relax"]
 
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
@@ -48,14 +54,12 @@ class Momentum:
 class Memory:
     """Link at the current controls, iterations done, and the extrapolation's memory.
 
-    The compiled loop leaves the link out, and sets ``steps``: iterations of each channel in the
-    last chunk, negative where it converged at the last of them.
+    The compiled loop leaves the link out.
     """
 
     link: Link | CellLink | None
     count: int
     momentum: Momentum | None
-    steps: Tensor | None = None
 
 
 def annealing_schedule(floor: float = 0.01, count: int = 20) -> tuple[float, ...]:
@@ -73,7 +77,8 @@ class Alternating(Solver):
         How the controls are updated; exact coordinate descent by default.
     begin
         ``matched``: chains pointed at users, amplitudes at one half; ``random``; ``fit``: least
-        squares to the fully digital precoder; ``relax``: quantised from the continuous set's
+        squares to the fully digital precoder, from matched controls; ``fit-random``: the same from
+        random ones; ``relax``: quantised from the continuous set's
         solution.
     noise_schedule
         Factors on the noise in the first iterations.
@@ -95,6 +100,7 @@ class Alternating(Solver):
     schedule is over. Source: docs/methods.md, sections 2 to 4.
     """
 
+    stackable: ClassVar[bool] = True
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "wmmse-cd"
@@ -109,7 +115,7 @@ class Alternating(Solver):
 
     def supports(self, problem: AnyProblem) -> str | None:
         """Serves every front-end; the fit to a digital precoder knows one cell."""
-        if isinstance(problem, MultiCell) and self.begin == "fit":
+        if isinstance(problem, MultiCell) and self.begin in {"fit", "fit-random"}:
             return "it starts from the fully digital precoder of one cell; use wmmse-cd"
         return super().supports(problem)
 
@@ -123,49 +129,45 @@ class Alternating(Solver):
         return self._state(problem, control, digital, 0)
 
     def variant(self, index: int) -> Solver:
-        """Start ``index``: other quantisations first where there are any, then random ones."""
+        """Start ``index``: other quantisations first where there are any, then random ones.
+
+        A fitted start stays one: fitted from random controls, it ends higher than the random
+        controls themselves (docs/methods.md, section 4).
+        """
         if index == 0 or (self.begin == "relax" and index < len(QUANTISING_SHARES)):
             return replace(self, share=QUANTISING_SHARES[index])
-        return replace(self, begin="random")
+        fitted = self.begin in {"fit", "fit-random"}
+        return replace(self, begin="fit-random" if fitted else "random")
 
     def settled(self, state: State) -> bool:
         """Whether the noise schedule is over."""
         return bool(state.memory.count > len(self.noise_schedule))
 
-    def chunk(self, problem: AnyProblem, state: State) -> int:
-        """Many once the schedule is over: from there on no iteration loses utility."""
-        scheduled = state.memory.count < len(self.noise_schedule)
-        return 1 if scheduled or not self._compiled(problem) else CHUNK
-
-    def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
-        """As the compiled loop says, channel by channel, where it ran."""
-        steps = after.memory.steps
-        return super().judge(before, after, count) if steps is None else (steps.abs(), steps < 0)
-
     def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
-        if not self._compiled(problem):
+        if not self._compiled(problem, state):
             return super().advance(problem, state, count)
-        return compiled_advance(self, problem, state, count)
+        return fused.alternate(self, problem, state, None, count).state
 
-    def _compiled(self, problem: AnyProblem) -> bool:
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
+        """All iterations at once in the compiled loop where it serves."""
+        if not self._compiled(problem, state) or self.keep != "best":
+            return super().run(problem, state, record, count)
+        return fused.alternate(self, problem, state, record, count)
+
+    def _compiled(self, problem: AnyProblem, state: State) -> bool:
+        # A subclass with steps of its own is not what was compiled.
         return (
-            isinstance(problem, Downlink)
+            type(self).step is Alternating.step
             and self.analog is coordinate_descent
             and self.refresh
-            and problem.h.device.type == "cpu"
-            and not problem.h.requires_grad
-            and problem.h.shape[1] == 1
-            and problem.power_at != "per_rf_chain"
-            and problem.utility_name == "sum_rate"
-            and not problem.frontend.is_digital
-            and hasattr(problem.frontend.element_set, "kernel_code")
+            and fused.serves(problem, state)
         )
 
     def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""
         if state.memory.link is None:
-            linked = replace(state.memory, link=problem.link(state.control), steps=None)
+            linked = replace(state.memory, link=problem.link(state.control))
             state = replace(state, memory=linked)
         count = state.memory.count
         noisy = count < len(self.noise_schedule)
@@ -181,7 +183,7 @@ class Alternating(Solver):
         control = state.control
         if not problem.frontend.is_digital:
             weights = at.weights(link, digital) if self.refresh else weights
-            moved = self._move(at, weights, control, digital)
+            moved = move_controls(self.analog, at, weights, control, digital)
             guarded = isinstance(at, MultiCell) and at.power_at == "radiated"
             control, digital = keep_what_gains(at, (control, digital), moved) if guarded else moved
         return self._state(problem, control, digital, count + 1, momentum)
@@ -190,16 +192,6 @@ class Alternating(Solver):
         for _ in range(self.digital_sweeps):
             digital = problem.digital_step(link, weights, digital)
         return digital
-
-    def _move(
-        self, problem: AnyProblem, weights: Any, control: Tensor, digital: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        quadratic = problem.analog_quadratic(weights, digital)
-        free = scale_is_free(problem)
-        bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
-        # Cells are batch entries of the quadratic.
-        control = self.analog(quadratic, control.flatten(0, -3), bounds).view_as(control)
-        return normalise_amplitudes(control, digital) if free else (control, digital)
 
     def _state(
         self,
@@ -218,9 +210,11 @@ class Alternating(Solver):
         )
 
     def _first(self, problem: AnyProblem, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if self.begin == "fit" and not problem.frontend.is_digital:
-            middle = matched_control(problem, generator)
-            return fit_to_target(problem, middle, digital_target(problem))
+        if self.begin in {"fit", "fit-random"} and not problem.frontend.is_digital:
+            pick = matched_control if self.begin == "fit" else random_control
+            if fused.serves(problem):
+                return fused.fitted_start(problem, pick(problem, generator))
+            return fit_to_target(problem, pick(problem, generator), digital_target(problem))
         if self.begin == "relax" and isinstance(problem.frontend.element_set, Points):
             control = self._quantised(problem, generator)
         elif self.begin == "random" and not problem.frontend.is_digital:
@@ -247,6 +241,18 @@ def scale_is_free(problem: AnyProblem) -> bool:
         and isinstance(element_set, Interval)
         and element_set.low == 0
     )
+
+
+def move_controls(
+    analog: AnalogUpdate, problem: AnyProblem, weights: Any, control: Tensor, digital: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Better controls by an analog method; a free scale goes from amplitudes into V."""
+    quadratic = problem.analog_quadratic(weights, digital)
+    free = scale_is_free(problem)
+    bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
+    # Cells are batch entries of the quadratic.
+    control = analog(quadratic, control.flatten(0, -3), bounds).view_as(control)
+    return normalise_amplitudes(control, digital) if free else (control, digital)
 
 
 def surface_solver(**options: Any) -> Alternating:
@@ -302,53 +308,3 @@ def coordinate_solver(**options: Any) -> Alternating:
         "extrapolate": True,
     }
     return Alternating(**{**defaults, **options})
-
-
-def compiled_advance(solver: Alternating, problem: AnyProblem, state: State, count: int) -> State:
-    """Run ``count`` iterations of :meth:`Alternating.step` in the compiled loop."""
-    import numpy as np
-
-    from holobeam.kernels.alternating import Channels, Plan, Point, alternate
-    from holobeam.kernels.cpu import available_threads
-
-    memory: Memory = state.memory
-    schedule = solver.noise_schedule[memory.count : memory.count + count]
-    free = scale_is_free(problem)
-    bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
-    kind, levels = bounds.kernel_code()
-    control, digital = as_array(state.control).copy(), as_array(state.digital[:, 0]).copy()
-    utility = as_array(state.utility).copy()
-    if memory.momentum is None:
-        previous, stride = np.empty_like(control), np.ones_like(utility)
-    else:
-        previous = as_array(memory.momentum.previous).copy()
-        stride = as_array(memory.momentum.stride).copy()
-    channels = Channels(
-        as_array(problem.h[:, 0]),
-        as_array(problem.frontend.scaled_feed()[0]),
-        as_array(problem.noise_power),
-        as_array(problem.user_weights),
-        as_array(problem.power),
-        problem.power_at == "radiated",
-    )
-    factors = np.array(schedule + (1.0,) * (count - len(schedule)))
-    plan = Plan(
-        factors, len(schedule), solver.extrapolate, kind, np.asarray(levels, dtype=complex), free,
-        solver.tolerance,
-    )  # fmt: skip
-    point = Point(control, digital, previous, stride, utility)
-    steps = alternate(channels, point, plan, available_threads())
-
-    def tensor(array: Any, like: Tensor) -> Tensor:
-        return torch.from_numpy(array).to(like.dtype)
-
-    momentum = memory.momentum and Momentum(
-        tensor(previous, state.control), tensor(stride, state.utility)
-    )
-    new = tensor(control, state.control)
-    return State(
-        new,
-        tensor(digital, state.digital).unsqueeze(1),
-        tensor(utility, state.utility),
-        Memory(None, memory.count + count, momentum, torch.from_numpy(steps)),
-    )

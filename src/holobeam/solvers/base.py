@@ -1,49 +1,59 @@
-"""The one loop that every solver runs in, and how solvers are chained, restarted and raced."""
+"""What a solver is, and how solvers are chained, restarted and raced."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, UnsupportedError, check_count, check_finite
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
 from holobeam.problems.problem import Problem
-from holobeam.solvers.solution import Solution, Status
+from holobeam.solvers.loop import (
+    Pass,
+    Progress,
+    Record,
+    State,
+    bare,
+    choose,
+    iterate,
+    join,
+    take,
+)
+from holobeam.solvers.solution import Solution
+
+__all__ = [
+    "EVERY_PROBLEM",
+    "AnyProblem",
+    "BestOf",
+    "Chain",
+    "Pass",
+    "Progress",
+    "Record",
+    "Restart",
+    "Solver",
+    "State",
+    "as_state",
+    "check_supported",
+    "choose",
+    "make_generator",
+    "make_state",
+    "mismatch",
+    "refusal",
+    "take",
+]
 
 AnyProblem: TypeAlias = Any
 """A :class:`Problem`; every solver narrows it to what it serves, see :attr:`Solver.problems`."""
 
 EVERY_PROBLEM: tuple[type, ...] = (Downlink, MultiCell)
 
-Progress = Callable[[int, int], None]
-"""Called with (iterations done, iterations at most)."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Where a solver stands; every tensor leads with the batch axis.
-
-    Attributes
-    ----------
-    control, digital
-        Controls and digital precoder, feasible up to a scale of the precoder.
-    utility
-        ``(B,)``: the design objective at this point.
-    memory
-        Whatever else the solver keeps: None, or dataclasses and tuples of tensors and numbers.
-    """
-
-    control: Complex[Tensor, "batch antennas controls"]
-    digital: Complex[Tensor, "batch subcarriers rf_chains users"]
-    utility: Float[Tensor, " batch"]
-    memory: Any = None
+# Complex numbers of channels up to which starts share one batch: beyond it nothing is gained.
+_STACKED = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +67,19 @@ class Solver:
     max_iterations
         Steps at most.
     tolerance
-        A channel is converged when a step gains less than this, relative to its utility.
+        A channel is converged when a step gains less than this, relative to its utility; 0: never.
     patience
         A channel is stalled when so many steps in a row gave no better point.
-    problems
-        Classes of problems it is written for.
     keep
         ``best`` returns the best point met, ``last`` the last one.
+    problems
+        Classes of problems it is written for.
     """
 
     closed_form: ClassVar[bool] = False
     problems: ClassVar[tuple[type, ...]] = (Downlink,)
+    stackable: ClassVar[bool] = False
+    """Whether variants differ in their start alone, so that starts can share one batch."""
 
     name: str = "custom"
     max_iterations: int = 100
@@ -95,14 +107,26 @@ class Solver:
             state = self.step(problem, state)
         return state
 
-    def chunk(self, problem: AnyProblem, state: State) -> int:
-        """How many iterations may be advanced at once without losing a better point in between."""
-        return 1
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
+        """Advance by at most ``count`` iterations and keep the record of the best point.
+
+        One step at a time here. A fused kernel overrides this, with its own record of what it
+        passed: the loop sees the same as if it had stepped.
+        """
+        new = self.advance(problem, state, 1)
+        # Whatever is not finite in a state makes its utility so.
+        sane = torch.isfinite(new.utility)
+        better = sane & (new.utility > record.best.utility)
+        best = choose(better if self.keep == "best" else sane, bare(new), record.best)
+        taken, converged = self.judge(state, new, 1)
+        fresh = better if self.settled(new) else torch.ones_like(better)
+        idle = torch.where(fresh, 0, record.idle + taken)
+        return Pass(new, Record(best, idle), taken, converged & sane)
 
     def judge(self, before: State, after: State, count: int) -> tuple[Tensor, Tensor]:
         """Iterations taken by each channel between two states, and whether it converged."""
         gain = (after.utility - before.utility).abs()
-        small = gain <= self.tolerance * after.utility.abs().clamp(min=1e-12)
+        small = gain < self.tolerance * after.utility.abs().clamp(min=1e-12)
         taken = torch.full_like(small, count, dtype=torch.long)
         return taken, small if self.settled(after) else torch.zeros_like(small)
 
@@ -141,7 +165,7 @@ class Solver:
         history
             Whether to keep the utility after each iteration.
         progress
-            Called after each iteration.
+            Called after each iteration, or each 20 of a compiled loop.
 
         Raises
         ------
@@ -153,7 +177,7 @@ class Solver:
         generator = make_generator(seed, generator)
         with torch.no_grad():
             first = self.init(problem, generator, as_state(problem, start))
-            run = _iterate(self, problem, first, history, progress)
+            run = iterate(self, problem, first, history, progress)
             control, digital = problem.feasible(run.best.control, run.best.digital)
         return Solution(
             problem=problem,
@@ -165,97 +189,6 @@ class Solver:
             history=run.history,
             seconds=time.perf_counter() - begin,
         )
-
-
-@dataclass
-class _Run:
-    best: State
-    status: Tensor
-    iterations: Tensor
-    history: Tensor | None
-
-
-def _iterate(
-    solver: Solver, problem: Problem, state: State, keep_history: bool, progress: Progress | None
-) -> _Run:
-    """Step until every channel is finished; a finished or non-finite channel stays as it is."""
-    check_count("max_iterations", solver.max_iterations, 0)
-    batch, device = problem.batch, problem.h.device
-    best = State(state.control.clone(), state.digital.clone(), state.utility.clone())
-    unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
-    status = torch.full((batch,), int(unfinished), device=device)
-    iterations = torch.zeros(batch, dtype=torch.long, device=device)
-    idle = torch.zeros_like(iterations)
-    utilities = [best.utility.clone()]
-    rows = torch.arange(batch, device=device)
-    done = 0
-    if progress is not None:
-        progress(0, solver.max_iterations)
-    while done < solver.max_iterations:
-        count = 1 if keep_history else solver.chunk(problem, state)
-        count = min(count, solver.max_iterations - done)
-        new = solver.advance(problem, state, count)
-        done += count
-        # Whatever is not finite in a state makes its utility so.
-        sane = torch.isfinite(new.utility)
-        better = sane & (new.utility > best.utility[rows])
-        _write(best, new, rows, better if solver.keep == "best" else sane)
-        taken, converged = solver.judge(state, new, count)
-        converged = converged & sane
-        iterations[rows] += taken
-        fresh = better if solver.settled(new) else torch.ones_like(better)
-        idle[rows] = torch.where(fresh, 0, idle[rows] + taken)
-        stalled = sane & (idle[rows] >= solver.patience)
-        status[rows[stalled]] = Status.STALLED
-        status[rows[converged]] = Status.CONVERGED
-        status[rows[~sane]] = Status.NON_FINITE
-        if keep_history:
-            utilities.append(best.utility.clone())
-        if progress is not None:
-            progress(done, solver.max_iterations)
-        kept = (sane & ~converged & ~stalled).nonzero().squeeze(1)
-        if kept.numel() == 0:
-            break
-        state = new
-        if kept.numel() < rows.numel():
-            rows, problem, state = rows[kept], problem.take(kept), take(state, kept)
-    history = torch.stack(utilities, dim=1) if keep_history else None
-    return _Run(best, status, iterations, history)
-
-
-def _write(best: State, new: State, rows: Tensor, where: Tensor) -> None:
-    """Put some channels of ``new`` into their places in ``best``, in place."""
-    into = rows[where]
-    if into.numel() > 0:
-        best.control[into] = new.control[where]
-        best.digital[into] = new.digital[where]
-        best.utility[into] = new.utility[where]
-
-
-def take(value: Any, rows: Tensor) -> Any:
-    """Restrict a state (or any nest of dataclasses, tuples and tensors) to some channels."""
-    if isinstance(value, Tensor):
-        return value[rows]
-    if isinstance(value, tuple):
-        return tuple(take(item, rows) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: take(getattr(value, f.name), rows) for f in fields(value)}
-        return replace(value, **parts)
-    return value
-
-
-def choose(mask: Tensor, yes: Any, no: Any) -> Any:
-    """Select between two nests of the same form, channel by channel."""
-    if isinstance(yes, Tensor):
-        return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no)
-    if isinstance(yes, tuple):
-        return tuple(choose(mask, a, b) for a, b in zip(yes, no, strict=True))
-    if is_dataclass(yes) and not isinstance(yes, type):
-        parts = {
-            f.name: choose(mask, getattr(yes, f.name), getattr(no, f.name)) for f in fields(yes)
-        }
-        return replace(yes, **parts)
-    return yes
 
 
 def make_state(problem: Problem, control: Tensor, digital: Tensor, memory: Any = None) -> State:
@@ -360,11 +293,57 @@ class Restart(Solver):
         """Solve; options as for :class:`Solver`."""
         check_count("starts", self.starts)
         generator = make_generator(options.pop("seed", None), options.pop("generator", None))
-        best = self.solver(problem, generator=generator, **options)
-        options.pop("start", None)
-        for index in range(1, self.starts):
-            best = best.better(self.solver.variant(index)(problem, generator=generator, **options))
+        check_supported(self, problem)
+        start, best, done = options.pop("start", None), None, 0
+        while done < self.starts:
+            # A given start skips the noise schedule: it can't share a batch with the others.
+            count = 1 if start is not None else self._together(problem, self.starts - done)
+            variants = [self.solver.variant(done + i) for i in range(count)]
+            if count == 1:
+                found = variants[0](problem, generator=generator, start=start, **options)
+            else:
+                found = _stacked(variants, problem, generator, **options)
+            best = found if best is None else best.better(found)
+            start, done = None, done + count
+        assert best is not None
         return best
+
+    def _together(self, problem: AnyProblem, left: int) -> int:
+        """How many of the starts left to run as one batch."""
+        room = _STACKED // problem.h.numel()
+        return max(1, min(left, room)) if self.solver.stackable else 1
+
+
+def _stacked(
+    variants: list[Solver],
+    problem: AnyProblem,
+    generator: torch.Generator,
+    *,
+    history: bool = False,
+    progress: Progress | None = None,
+) -> Solution:
+    """Run several starts of one solver as one batch; the best of each channel."""
+    begin = time.perf_counter()
+    solver, starts, batch = variants[0], len(variants), problem.batch
+    many = problem.take(torch.arange(batch, device=problem.h.device).repeat(starts))
+    with torch.no_grad():
+        first = join([variant.init(problem, generator) for variant in variants])
+        run = iterate(solver, many, first, history, progress)
+        control, digital = many.feasible(run.best.control, run.best.digital)
+        utility = many.utility(many.link(control), digital)
+    winner = utility.view(starts, batch).argmax(dim=0) * batch
+    winner = winner + torch.arange(batch, device=winner.device)
+    tried = None if run.history is None else run.history.view(starts, batch, -1)
+    return Solution(
+        problem=problem,
+        control=control[winner],
+        digital=digital[winner],
+        status=run.status[winner],
+        iterations=run.iterations.view(starts, batch).sum(dim=0),
+        solver=solver.name,
+        history=None if tried is None else tried.amax(dim=0),
+        seconds=time.perf_counter() - begin,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

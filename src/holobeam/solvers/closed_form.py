@@ -10,6 +10,7 @@ from torch import Tensor
 
 from holobeam.digital.link import Link
 from holobeam.digital.zero_forcing import (
+    equal_columns,
     matched,
     regularised_zero_forcing,
     water_filled_zero_forcing,
@@ -22,9 +23,10 @@ from holobeam.solvers.starts import (
     matched_control,
     noise_over_power,
     random_control,
+    selected_start,
 )
 
-Rule = Literal["mrt", "zf", "rzf", "zf-water-filling"]
+Rule = Literal["mrt", "zf", "rzf", "zf-equal-power", "zf-water-filling"]
 
 
 def needs_chains(problem: Downlink) -> str | None:
@@ -70,6 +72,8 @@ class ClosedForm(Solver):
             return matched(link)
         if self.rule == "zf":
             return zero_forcing(link)
+        if self.rule == "zf-equal-power":
+            return equal_columns(link, zero_forcing(link))
         if self.rule == "rzf":
             return regularised_zero_forcing(link, noise_over_power(problem))
         total = 1.0 / noise_over_power(problem) * problem.noise_power
@@ -80,7 +84,17 @@ class ClosedForm(Solver):
 
 @dataclass(frozen=True, kw_only=True)
 class DigitalWmmse(Solver):
-    """WMMSE over the digital precoder alone; controls are absent, or drawn once and held."""
+    """WMMSE over the digital precoder alone; controls are absent, or drawn once and held.
+
+    Attributes
+    ----------
+    equal_power
+        Whether the first precoder gives every user the same power (else plain RZF).
+    select
+        Whether it serves only the users that are worth serving together.
+    controls
+        ``none`` on fully digital arrays; ``random`` draws them once.
+    """
 
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
@@ -88,6 +102,7 @@ class DigitalWmmse(Solver):
     max_iterations: int = 500
     tolerance: float = 1e-8
     equal_power: bool = True
+    select: bool = False
     controls: Literal["none", "random"] = "none"
 
     def supports(self, problem: AnyProblem) -> str | None:
@@ -110,7 +125,10 @@ class DigitalWmmse(Solver):
         else:
             control = matched_control(problem, generator)
         link = problem.link(control)
-        digital = digital_start(problem, link, equal_power=self.equal_power)
+        if self.select:
+            digital = selected_start(problem, link)
+        else:
+            digital = digital_start(problem, link, equal_power=self.equal_power)
         return State(control, digital, problem.utility(link, digital), link)
 
     def step(self, problem: AnyProblem, state: State) -> State:
@@ -122,6 +140,7 @@ class DigitalWmmse(Solver):
 
 
 def digital_bound(name: str = "wmmse-digital", **options: Any) -> BestOf:
-    """``wmmse-digital``: the better of the equal-power RZF and the plain RZF start."""
+    """``wmmse-digital``: the best of three starts: equal-power RZF, plain RZF, selected users."""
     base = DigitalWmmse(**options)
-    return BestOf(name=name, solvers=(base, replace(base, equal_power=False)))
+    racers = (base, replace(base, equal_power=False), replace(base, select=True))
+    return BestOf(name=name, solvers=racers)

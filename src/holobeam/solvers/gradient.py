@@ -11,7 +11,8 @@ from torch import Tensor
 from holobeam.analog.projected_gradient import ascent_direction
 from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
-from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State
+from holobeam.solvers import fused
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Pass, Record, Solver, State
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -22,9 +23,12 @@ from holobeam.solvers.starts import (
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Link at the controls, continuous controls behind them, velocity, iterations done."""
+    """Link at the controls, continuous controls behind them, velocity, iterations done.
 
-    link: Link | CellLink
+    The compiled loop leaves the link out.
+    """
+
+    link: Link | CellLink | None
     latent: Tensor
     velocity: Tensor
     count: int
@@ -52,6 +56,7 @@ class VariableProjection(Solver):
     of the unfolded-pga paper with untrained steps; docs/methods.md, section 7.
     """
 
+    stackable: ClassVar[bool] = True
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "vp"
@@ -86,34 +91,62 @@ class VariableProjection(Solver):
         """Random controls for every start but the first."""
         return self if index == 0 else replace(self, begin="random")
 
+    def advance(self, problem: AnyProblem, state: State, count: int) -> State:
+        """``count`` iterations, in the compiled loop where it serves."""
+        if not self._compiled(problem, state):
+            return super().advance(problem, state, count)
+        return fused.climb(self, problem, state, None, count).state
+
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
+        """All iterations at once in the compiled loop where it serves."""
+        if not self._compiled(problem, state) or self.keep != "best":
+            return super().run(problem, state, record, count)
+        return fused.climb(self, problem, state, record, count)
+
+    def _compiled(self, problem: AnyProblem, state: State) -> bool:
+        # A subclass with steps of its own is not what was compiled.
+        return (
+            type(self).step is VariableProjection.step
+            and fused.serves(problem, state)
+            and hasattr(relaxed(problem.frontend.element_set), "kernel_code")
+        )
+
     def step(self, problem: AnyProblem, state: State) -> State:
         """Ascend on the controls, project, refresh V."""
-        control, digital, memory = state.control, state.digital, state.memory
+        memory: Memory = state.memory
+        control, digital = state.control, state.digital
+        link = problem.link(control) if memory.link is None else memory.link
         if not problem.frontend.is_digital:
-            control, memory = self._ascend(problem, state)
+            control, memory = self._ascend(problem, link, state)
+            link = problem.link(control)
         for _ in range(self.digital_steps):
-            weights = problem.weights(memory.link, digital)
-            digital = problem.digital_step(memory.link, weights, digital)
-        return _judged(problem, control, digital, replace(memory, count=memory.count + 1))
+            digital = problem.digital_step(link, problem.weights(link, digital), digital)
+        return _judged(
+            problem, control, digital, replace(memory, link=link, count=memory.count + 1)
+        )
 
-    def _ascend(self, problem: AnyProblem, state: State) -> tuple[Tensor, Memory]:
+    def _ascend(
+        self, problem: AnyProblem, link: Link | CellLink, state: State
+    ) -> tuple[Tensor, Memory]:
         memory: Memory = state.memory
         continuous = relaxed(problem.frontend.element_set)
-        weights = problem.weights(memory.link, state.digital)
+        weights = problem.weights(link, state.digital)
         quadratic = problem.analog_quadratic(weights, state.digital)
         # Cells are batch entries of the quadratic.
         stacked = state.control.flatten(0, -3)
         direction = ascent_direction(quadratic, stacked, continuous).view_as(state.control)
         velocity = direction + self.momentum * memory.velocity
-        latent = continuous.project(memory.latent + self._size(memory.count) * velocity)
+        latent = continuous.project(memory.latent + self.size(memory.count) * velocity)
         control = problem.frontend.project(latent)
-        return control, Memory(problem.link(control), latent, velocity, memory.count)
+        return control, replace(memory, latent=latent, velocity=velocity)
 
-    def _size(self, count: int) -> float:
+    def size(self, count: int) -> float:
+        """Step size of an iteration: falls linearly, then stays."""
         last = max(self.max_iterations - 1, 1)
         return self.first_step + (self.last_step - self.first_step) * min(count, last) / last
 
 
 def _judged(problem: AnyProblem, control: Tensor, digital: Tensor, memory: Memory) -> State:
-    digital = problem.rescale(memory.link, digital)
-    return State(control, digital, problem.utility(memory.link, digital), memory)
+    link = problem.link(control) if memory.link is None else memory.link
+    digital = problem.rescale(link, digital)
+    return State(control, digital, problem.utility(link, digital), memory)

@@ -9,14 +9,19 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from holobeam.analog.accelerated import accelerated_projected_gradient, block_coordinate_descent
 from holobeam.analog.projection import closest_point
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
 
 ENTRY_POINT_GROUP = "holobeam.solvers"
+
+REFIT = "+w"
+"""Behind any solver's name: re-optimise the digital part with the controls held."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def _option_names(factory: Any) -> list[str]:
 
 _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
+_FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 _BUILT_IN = (
@@ -88,6 +94,14 @@ _BUILT_IN = (
         (("rule", "zf"),),
     ),
     Entry(
+        "zf-equal-power",
+        _CLOSED,
+        "zero forcing, every user at the same power",
+        "methods 6",
+        "every front-end, K <= R",
+        (("rule", "zf-equal-power"),),
+    ),
+    Entry(
         "zf-water-filling",
         _CLOSED,
         "zero forcing, budget water-filled over users",
@@ -106,7 +120,7 @@ _BUILT_IN = (
     Entry(
         "wmmse-digital",
         "holobeam.solvers.closed_form:digital_bound",
-        "converged WMMSE in the span of the channel, better of two starts",
+        "converged WMMSE in the span of the channel, best of three starts",
         "methods 6",
         "digital",
     ),
@@ -147,6 +161,37 @@ _BUILT_IN = (
         "digital fit, annealed noise, sweeps with guarded extrapolation",
         "methods 4",
         "every front-end",
+    ),
+    Entry(
+        "mmse-apg",
+        "holobeam.solvers.alternating:surface_solver",
+        "mmse-fast with accelerated projected gradient steps: no loop over elements, any device",
+        "methods 3, 4",
+        "every front-end",
+        (("analog", accelerated_projected_gradient),),
+    ),
+    Entry(
+        "mmse-block",
+        "holobeam.solvers.alternating:surface_solver",
+        "mmse-fast with blocks of elements moved together, any device",
+        "methods 3, 4",
+        "every front-end",
+        (("analog", block_coordinate_descent),),
+    ),
+    Entry(
+        "mmse-analog",
+        "holobeam.solvers.one_chain:OneChainPerUser",
+        "the fully analog array: one RF chain a user, no digital mixing",
+        "mmse paper (our reading); methods 5",
+        "every front-end but digital, K <= R, one budget",
+    ),
+    Entry(
+        "mmse-paper",
+        _BASELINE,
+        "the mmse paper's own update (our reading): no regulariser, sweep blind to power",
+        "mmse paper (our reading); methods 5",
+        "amplitude surfaces",
+        (("rule", "paper"),),
     ),
     Entry(
         "wmmse-hbf",
@@ -193,6 +238,50 @@ _BUILT_IN = (
         "variant of the unfolded-pga paper; methods 7",
         "every front-end",
     ),
+    Entry(
+        "pga",
+        "holobeam.solvers.ascent:ProjectedGradientAscent",
+        "projected gradient ascent with fixed steps, 10 on the phases for one on the digital part",
+        "unfolded-pga paper; methods 11",
+        "phase shifters, one power budget",
+    ),
+    Entry(
+        "sca",
+        "holobeam.solvers.successive_convex:SuccessiveConvex",
+        "successive convex approximation of the sum rate, from zero forcing",
+        "methods 13",
+        "digital, one power budget",
+    ),
+    Entry(
+        "sca-rmm",
+        _FACTORS,
+        "digital SCA, then Riemannian factorisation, digital part by least squares",
+        "baseline of the unfolded-pga paper; methods 12, 13",
+        "phase shifters",
+        (("target", "sca"), ("target_iterations", 30)),
+    ),
+    Entry(
+        "manifold-cg",
+        _FACTORS,
+        "Riemannian conjugate gradients on the factorisation of the digital optimum",
+        "methods 12",
+        "phase shifters",
+    ),
+    Entry(
+        "pe-altmin",
+        _FACTORS,
+        "phase extraction: alternating factorisation with a semi-unitary digital part",
+        "methods 12",
+        "phase shifters",
+        (("rule", "pe"), ("max_iterations", 50)),
+    ),
+    Entry(
+        "omp",
+        "holobeam.solvers.factorisation:OrthogonalMatchingPursuit",
+        "orthogonal matching pursuit of the digital optimum over 128 beams",
+        "methods 12",
+        "fully connected phase shifters",
+    ),
 )
 
 
@@ -221,11 +310,15 @@ def solver(name: str, **options: Any) -> Solver:
     Parameters
     ----------
     name
-        One of :func:`available`; an unknown name is answered with its nearest neighbours.
+        One of :func:`available`; an unknown name is answered with its nearest neighbours. With
+        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found.
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
     entries = _entries()
+    base = name.removesuffix(REFIT)
+    if base != name and name not in entries:
+        return refitted(solver(base, **options), name)
     if name not in entries:
         raise unknown_name("solver", name, entries)
     return entries[name].make(**options)

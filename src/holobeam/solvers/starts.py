@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from holobeam.analog.coordinate import coordinate_descent
+from holobeam.analog.accelerated import separable_descent
 from holobeam.analog.quadratic import Quadratic
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.digital.zero_forcing import regularised_zero_forcing
@@ -38,6 +38,41 @@ def digital_start(
     return scaled
 
 
+def selected_start(
+    problem: AnyProblem, link: Any
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """Equal-power RZF of the users that are worth serving together.
+
+    Users are dropped one after the other, the one whose leaving helps most first, until no
+    leaving helps. WMMSE itself never drops one of two users that look alike: at equal powers they
+    are a stationary point, however bad.
+    """
+    kept = problem.present.flatten(1).to(link.e.dtype)
+    digital = digital_start(problem, link)
+    utility: Tensor = problem.utility(link, digital)
+    for _ in range(problem.users - 1):
+        tried = [_without(problem, link, kept, user) for user in range(problem.users)]
+        utilities = torch.stack([problem.utility(link, candidate) for _, candidate in tried])
+        best, which = torch.nan_to_num(utilities, nan=-torch.inf).max(dim=0)
+        helps = best > utility
+        if not bool(helps.any()):
+            break
+        for user, (mask, candidate) in enumerate(tried):
+            chosen = helps & (which == user)
+            kept = torch.where(chosen[:, None], mask, kept)
+            digital = torch.where(chosen[:, None, None, None], candidate, digital)
+        utility = torch.where(helps, best, utility)
+    return digital
+
+
+def _without(problem: AnyProblem, link: Any, kept: Tensor, user: int) -> tuple[Tensor, Tensor]:
+    mask = kept.clone()
+    mask[:, user] = 0
+    # Users are the third axis of both kinds of links.
+    on_axis = mask.view(len(mask), 1, -1, *[1] * (link.e.ndim - 3))
+    return mask, digital_start(problem, replace(link, e=link.e * on_axis))
+
+
 def relaxed(element_set: Any) -> Any:
     """Continuous set around an element set; third-party sets without one stay as they are."""
     relaxation = getattr(element_set, "relaxation", None)
@@ -51,10 +86,12 @@ def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users ante
     vector of the user's F x N channel.
     """
     h = problem.h.transpose(1, 2)
-    gram = h @ h.mH
-    _, vectors = torch.linalg.eigh(gram.to(torch.complex128))
-    beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
-    gain = gram.diagonal(dim1=2, dim2=3).real.sum(dim=2) / problem.noise_power
+    if h.shape[2] == 1:
+        beam = h[:, :, 0].conj()
+    else:
+        _, vectors = torch.linalg.eigh((h @ h.mH).to(torch.complex128))
+        beam = (h.mH @ vectors[..., -1:].to(h.dtype)).squeeze(3)
+    gain = h.abs().square().sum(dim=(2, 3)) / problem.noise_power
     order = gain.argsort(dim=1, descending=True, stable=True)
     beam = beam.gather(1, order.unsqueeze(2).expand_as(beam))
     # sgn(0) is 0: an absent user leaves its column to the element set's projection of 0.
@@ -154,7 +191,7 @@ def fit_to_target(
         digital = _least_squares(frontend.analog(control), target)
         branches = frontend.branches(digital)
         quadratic = Quadratic(empty, no_streams, branches, price, target)
-        control = coordinate_descent(quadratic, control, sweep_set)
+        control = separable_descent(quadratic, control, sweep_set)
         if free:
             control, digital = normalise_amplitudes(control, digital)
     return control, digital

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from holobeam.analog.coordinate import coordinate_descent
 from holobeam.digital.link import Link
-from holobeam.digital.wmmse import bisected_step
+from holobeam.digital.wmmse import bisected_step, unregularised_step
 from holobeam.digital.zero_forcing import water_filled_zero_forcing
 from holobeam.frontends.element_sets import Interval
 from holobeam.problems.downlink import Downlink
@@ -26,20 +26,31 @@ class HybridBaseline(Solver):
     Attributes
     ----------
     rule
-        ``wmmse``: WMMSE step with a bisected multiplier; ``zf``: zero forcing with water-filling.
+        ``wmmse``: WMMSE step with a bisected multiplier; ``zf``: zero forcing with water-filling;
+        ``paper``: WMMSE step without a regulariser, scaled to the budget (``mmse-paper``).
+    multiplier
+        With ``paper``: give the digital step the bisected multiplier that the lost formula may
+        carry; that is ``wmmse``.
+    power_term
+        Whether the sweep over the amplitudes sees the power that they radiate, as the
+        one of ``mmse`` does.
     begin
         ``matched`` (every amplitude one half) or ``random``.
 
     Notes
     -----
-    Our reconstruction of the baselines that the mmse paper cites; not monotone, so the best
-    iterate is returned. Source: docs/methods.md, section 5.
+    Our reconstruction of the baselines that the mmse paper cites, and our reading of its own
+    update; not monotone, so the best iterate is returned. The digital formula of the paper is lost
+    in our copy: ``paper`` is it without a multiplier, ``wmmse`` with one. Source: docs/methods.md,
+    section 5.
     """
 
     name: str = "wmmse-hbf"
     max_iterations: int = 60
     tolerance: float = 0.0
-    rule: Literal["wmmse", "zf"] = "wmmse"
+    rule: Literal["wmmse", "zf", "paper"] = "wmmse"
+    multiplier: bool = False
+    power_term: bool = False
     begin: Literal["matched", "random"] = "matched"
 
     def supports(self, problem: Downlink) -> str | None:
@@ -64,32 +75,46 @@ class HybridBaseline(Solver):
         pick = random_control if self.begin == "random" else matched_control
         control = pick(problem, generator)
         link = problem.link(control)
-        if self.rule == "zf":
-            return self._state(problem, control, _zero_forcing(problem, link))
-        return self._state(problem, control, digital_start(problem, link, equal_power=False))
+        plain = digital_start(problem, link, equal_power=False)
+        digital = plain if self._leads else self._digital(problem, link, plain)
+        return self._state(problem, control, digital)
+
+    @property
+    def _leads(self) -> bool:
+        """Whether the digital step comes before the sweep, and the point after it is judged."""
+        return self.rule == "wmmse" or (self.rule == "paper" and self.multiplier)
 
     def variant(self, index: int) -> Solver:
         """Random amplitudes for every start but the first."""
         return self if index == 0 else replace(self, begin="random")
 
     def step(self, problem: Downlink, state: State) -> State:
-        """Digital step and a sweep over the amplitudes that leaves out the power they radiate.
+        """Digital step and a sweep over the amplitudes, by default blind to what they radiate.
 
-        Zero forcing depends on the amplitudes alone, so it follows the sweep and is judged with
-        them; the WMMSE step depends on the precoder before it, so it leads.
+        Zero forcing and the unregularised step invert the link of the amplitudes, so they follow
+        the sweep and are judged with it; the WMMSE step depends on the precoder before it, so it
+        leads.
         """
         link: Link = state.memory
         digital = state.digital
-        if self.rule == "wmmse":
-            weights = problem.weights(link, digital)
-            joint = problem.budget == "mean"
-            digital = bisected_step(link, weights, problem.power, digital, joint=joint)
-        weights = problem.weights(link, digital)
-        quadratic = problem.with_(power_at="feeds").analog_quadratic(weights, digital)
+        if self._leads:
+            digital = self._digital(problem, link, digital)
+        seen = problem if self.power_term else problem.with_(power_at="feeds")
+        quadratic = seen.analog_quadratic(problem.weights(link, digital), digital)
         control = coordinate_descent(quadratic, state.control, problem.frontend.element_set)
-        if self.rule == "zf":
-            digital = _zero_forcing(problem, problem.link(control))
+        if not self._leads:
+            link = problem.link(control)
+            digital = self._digital(problem, link, problem.rescale(link, digital))
         return self._state(problem, control, digital)
+
+    def _digital(self, problem: Downlink, link: Link, digital: Tensor) -> Tensor:
+        if self.rule == "zf":
+            return _zero_forcing(problem, link)
+        weights = problem.weights(link, digital)
+        if self._leads:
+            joint = problem.budget == "mean"
+            return bisected_step(link, weights, problem.power, digital, joint=joint)
+        return problem.rescale(link, unregularised_step(link, weights, digital))
 
     def _state(self, problem: Downlink, control: Tensor, digital: Tensor) -> State:
         link = problem.link(control)

@@ -25,6 +25,9 @@ from holobeam.units import noise_power_dbm
 Shape = tuple[PositiveInt, PositiveInt]
 Span = tuple[float, float]
 
+WAVELENGTH = 0.01
+"""Metres, 30 GHz: what normalised channels are given, so that guided waves have lengths."""
+
 
 class Table(BaseModel):
     """A table of a study file: unknown keys are refused, values never change."""
@@ -53,7 +56,7 @@ class PathWise(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.PlanarPaths(self.shape, self.users, self.spacing, (1.0,) * self.paths)
-        array = upa(self.shape, spacing=self.spacing)
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         name = f"path-wise ({self.paths} equal paths)"
         return Source.drawn(model.sample(count, seed, start=start), array, name)
 
@@ -70,7 +73,7 @@ class SparsePaths(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.PlanarPaths(self.shape, self.users, self.spacing, self.path_variances)
-        array = upa(self.shape, spacing=self.spacing)
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         name = f"sparse paths ({' and '.join(f'{v:g}' for v in self.path_variances)})"
         return Source.drawn(model.sample(count, seed, start=start), array, name)
 
@@ -87,7 +90,7 @@ class SalehValenzuela(ChannelTable):
         """Draw channels."""
         model = models.SalehValenzuela(self.antennas, self.users, self.paths, self.normalization)
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, ula(self.antennas), "SalehValenzuela")
+        return Source.drawn(drawn, ula(self.antennas, WAVELENGTH), "SalehValenzuela")
 
 
 class LaplacianClusters(ChannelTable):
@@ -105,7 +108,7 @@ class LaplacianClusters(ChannelTable):
             self.antennas, self.users, self.clusters, self.rays, self.spread_deg
         )
         drawn = model.sample(count, seed, start=start)
-        return Source.drawn(drawn, ula(self.antennas), "LaplacianClusters")
+        return Source.drawn(drawn, ula(self.antennas, WAVELENGTH), "LaplacianClusters")
 
 
 class Rayleigh(ChannelTable):
@@ -117,7 +120,9 @@ class Rayleigh(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
         model = models.Rayleigh(self.shape[0] * self.shape[1], self.users)
-        return Source.drawn(model.sample(count, seed, start=start), upa(self.shape), "Rayleigh")
+        return Source.drawn(
+            model.sample(count, seed, start=start), upa(self.shape, WAVELENGTH), "Rayleigh"
+        )
 
 
 class SphericalWaves(ChannelTable):
@@ -135,7 +140,7 @@ class SphericalWaves(ChannelTable):
 
     def model_of(self) -> models.SphericalWave:
         """Model with ``fraunhofer``, where given, as distances in metres."""
-        array = upa(self.shape, wavelength=0.01, spacing=self.spacing)
+        array = upa(self.shape, WAVELENGTH, self.spacing)
         distance = self.distance
         if self.fraunhofer is not None:
             near, far = (multiple * array.fraunhofer_distance for multiple in self.fraunhofer)
@@ -234,7 +239,7 @@ class ChannelFile(ChannelTable):
                 f"{shape[0]}x{shape[1]} against {h.shape[3]} antennas in {self.path}",
                 "its product must be the number of antennas",
             )
-        return Source.drawn(h, upa(shape, spacing=self.spacing), Path(self.path).name)
+        return Source.drawn(h, upa(shape, WAVELENGTH, self.spacing), Path(self.path).name)
 
 
 Channels = Annotated[

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from holobeam.studies.plan import NOMINAL, Point, axis_paths, number, show
-from holobeam.studies.results import Floats, Results, Series
+from holobeam.studies.results import Floats, Results, Series, Timing
 from holobeam.studies.spec import (
     Converges,
     Exponent,
@@ -31,6 +31,9 @@ from holobeam.studies.spec import (
 
 CONFIDENCE = 0.99
 """Of the whole relation."""
+
+NEGLIGIBLE = 1e-6
+"""bits/s/Hz: margins below it are there for ties alone, and are not spelled out."""
 
 FEASIBLE = 1e-6
 """Largest breach of a constraint, relative, that counts as rounding."""
@@ -100,7 +103,7 @@ def _order(relation: Order, results: Results, setting: str) -> Finding:
     text = f"{relation.above} above {relation.below}"
     if relation.ratio is not None:
         text += f" by a factor {relation.ratio:g}"
-    elif relation.margin:
+    elif abs(relation.margin) > NEGLIGIBLE:
         text += f" by {relation.margin:+g}"
     tests = []
     for point in results.points(relation.where, setting):
@@ -246,13 +249,15 @@ def _converges(relation: Converges, results: Results, setting: str) -> Finding:
 def _exponent(relation: Exponent, results: Results, setting: str) -> Finding:
     text = f"time of {relation.solver} grows with {relation.along.split('.')[-1]} to a power "
     text += f"in [{relation.low:g}, {relation.high:g}]"
-    found = []
+    found, seen = [], []
     for line in _lines(relation.along, results.points(relation.where, setting)):
-        times = [
-            (number(p.at(relation.along)), results.timing(p, relation.solver, relation.batch))
-            for p in line
+        times = [(p, results.timing(p, relation.solver, relation.batch)) for p in line]
+        known = [
+            (x, t.milliseconds)
+            for p, t in times
+            if t is not None and (x := number(p.at(relation.along)))
         ]
-        known = [(x, t.milliseconds) for x, t in times if t is not None and x]
+        seen += [t for _, t in times if t is not None]
         if len(known) > 2:
             found.append((fit_exponent(known), line[0].label))
     if not found:
@@ -260,8 +265,17 @@ def _exponent(relation: Exponent, results: Results, setting: str) -> Finding:
     margins = [min(e - relation.low, relation.high - e) for e, _ in found]
     margin = min(margins)
     exponent, where = found[margins.index(margin)]
+    return _timed(text, setting, margin, f"exponent {exponent:.2f} from {where} on", seen)
+
+
+def _timed(text: str, setting: str, margin: float, detail: str, times: Sequence[Timing]) -> Finding:
+    """Decide by times, unless other work ran beside them: such times decide nothing."""
+    contended = sum(time.contended for time in times)
+    if contended:
+        detail = f"{detail}; {contended} of {len(times)} times are contended"
+        return Finding(text, setting, Decision.UNDECIDED, margin, detail)
     decision = Decision.CONFIRMED if margin >= 0 else Decision.REFUTED
-    return Finding(text, setting, decision, margin, f"exponent {exponent:.2f} from {where} on")
+    return Finding(text, setting, decision, margin, detail)
 
 
 def fit_exponent(points: Sequence[tuple[float, float]]) -> float:
@@ -272,18 +286,18 @@ def fit_exponent(points: Sequence[tuple[float, float]]) -> float:
 
 def _faster(relation: Faster, results: Results, setting: str) -> Finding:
     text = f"{relation.solver} at least {relation.factor:g} times as fast as {relation.than}"
-    ratios = []
+    ratios, seen = [], []
     for point in results.points(relation.where, setting):
         a = results.timing(point, relation.solver, relation.batch)
         b = results.timing(point, relation.than, relation.batch)
         if a is not None and b is not None:
             ratios.append((b.milliseconds / a.milliseconds, point.label))
+            seen += [a, b]
     if not ratios:
         return Finding(text, setting, Decision.ABSENT, math.nan, "no times")
     ratio, where = min(ratios)
-    decision = Decision.CONFIRMED if ratio >= relation.factor else Decision.REFUTED
     margin = math.log(ratio / relation.factor)
-    return Finding(text, setting, decision, margin, f"{ratio:.1f} times at {where}")
+    return _timed(text, setting, margin, f"{ratio:.1f} times at {where}", seen)
 
 
 _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {

@@ -9,6 +9,7 @@ is *not confirmed at this scale*, whatever the numbers look like.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -62,7 +63,7 @@ def judge_claim(results: Results) -> Judgement | None:
         for setting in settings
     }
     findings = tuple(f for found in by_setting.values() for f in found)
-    lacking = tuple(_lacking(results))
+    lacking = tuple(_lacking(results, findings))
     closest = max(settings, key=lambda s: _closeness(by_setting[s]), default="")
     verdict = Verdict.UNCONFIRMED if lacking else _verdict(findings)
     return Judgement(verdict, findings, lacking, closest or "the nominal setting")
@@ -76,11 +77,11 @@ def _verdict(findings: tuple[Finding, ...]) -> Verdict:
 
 
 def _closeness(findings: list[Finding]) -> float:
-    margins = [f.margin for f in findings if not math.isnan(f.margin)]
-    return min(margins) if margins else -math.inf
+    """Smallest margin; a relation that can't be looked at is as far from holding as can be."""
+    return min((-math.inf if math.isnan(f.margin) else f.margin for f in findings), default=0.0)
 
 
-def _lacking(results: Results) -> list[str]:
+def _lacking(results: Results, findings: Sequence[Finding]) -> list[str]:
     """What the rule asks for and the run does not have."""
     claim = results.study.claim
     assert claim is not None
@@ -98,6 +99,8 @@ def _lacking(results: Results) -> list[str]:
         lacking.append(f"{fewest} channels, {CHANNELS} are needed")
     if not claim.relations:
         lacking.append("no relation of ours puts the claim to the test")
+    absent = [f.text for f in findings if f.decision is Decision.ABSENT]
+    lacking += [f"nothing to compare for: {text}" for text in dict.fromkeys(absent)]
     if not claim.converged:
         lacking.append("no converged baseline stands beside the paper's")
     for path in claim.open:

@@ -1,0 +1,66 @@
+"""Gradients of the weighted sum rate in closed form, through K x K products alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+
+def rate_slope(
+    received: Complex[Tensor, "batch subcarriers users users"],
+    noise: Float[Tensor, "batch subcarriers users"],
+    user_weights: Float[Tensor, "batch users"],
+    others: Float[Tensor, "users users"] | None = None,
+) -> Complex[Tensor, "batch subcarriers users users"]:
+    """Wirtinger gradient of the weighted sum rate with respect to what the users receive.
+
+    ``D[k, l] = alpha_k / (F ln 2) (T_kl / S_k - [l != k] T_kl / I_k)`` with
+    ``S_k = sum_l |T_kl|^2 + noise_k`` and ``I_k = S_k - |T_kk|^2``. By the chain rule the gradients
+    with respect to the analog and the digital part are ``H^H D V^H`` and ``(H A)^H D``. PyTorch's
+    ``.grad`` is twice these.
+
+    Parameters
+    ----------
+    received
+        T, entry (k, l) is what user k hears of the stream of user l.
+    noise
+        sigma^2 of each user, > 0; constant, not folded.
+    user_weights
+        alpha.
+    others
+        1 off the diagonal and 0 on it, where the caller has it ready.
+
+    Notes
+    -----
+    Source: unfolded-pga paper, Theorem 1 with the 1/ln 2 of its appendix; docs/methods.md,
+    section 11. Cost ``O(K^2)``; no matrix with two antenna axes is ever formed.
+    """
+    power = torch.addcmul(received.real.square(), received.imag, received.imag)
+    if others is None:
+        others = 1.0 - torch.eye(power.shape[3], dtype=power.dtype, device=power.device)
+    interference = (power * others).sum(dim=3) + noise
+    total = interference + power.diagonal(dim1=2, dim2=3)
+    scale = user_weights.unsqueeze(1) / (power.shape[1] * math.log(2.0))
+    return received * torch.addcmul(
+        (scale / total).unsqueeze(3), (scale / interference).unsqueeze(3), others, value=-1.0
+    )
+
+
+def gradient_of_analog(
+    back: Complex[Tensor, "batch subcarriers antennas users"],
+    adjoint: Complex[Tensor, "batch subcarriers users rf_chains"],
+    slope: Complex[Tensor, "batch subcarriers users users"],
+) -> Complex[Tensor, "batch subcarriers antennas rf_chains"]:
+    """``H^H (D V^H)``, ``back`` being H^H and ``adjoint`` V^H: ``O(N R K + R K^2)``."""
+    return back @ (slope @ adjoint)
+
+
+def gradient_of_digital(
+    e: Complex[Tensor, "batch subcarriers users rf_chains"],
+    slope: Complex[Tensor, "batch subcarriers users users"],
+) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+    """``(H A)^H D``: ``O(R K^2)`` a subcarrier."""
+    return e.mH @ slope
