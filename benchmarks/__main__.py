@@ -14,7 +14,16 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, kernels, multicell, phase_shifters, published, surfaces, sweep
+from benchmarks import (
+    engine,
+    hardware,
+    kernels,
+    multicell,
+    phase_shifters,
+    published,
+    surfaces,
+    sweep,
+)
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -27,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "sweep": sweep.tables,
     "kernels": kernels.tables,
     "multicell": multicell.tables,
+    "engine": engine.tables,
 }
 
 

@@ -12,7 +12,7 @@ from holobeam.studies.checks import Decision, fit_exponent, infeasible, judge
 from holobeam.studies.plan import make_plan
 from holobeam.studies.reading import read_study
 from holobeam.studies.results import Results, Series, Timing
-from holobeam.studies.spec import Converges, Exponent, Faster, Monotone, Order, Steady
+from holobeam.studies.spec import Bound, Converges, Exponent, Faster, Monotone, Order, Steady
 from holobeam.studies.verdicts import Verdict, judge_claim
 
 CLAIM = """
@@ -31,11 +31,11 @@ below = "random"
 
 
 @pytest.fixture
-def made(study_file):
+def made(small_file):
     """Results made up: ``rates(label, point) -> (channels, users)``."""
 
     def make(rates, extra="", history=None, timings=None, quick=False, overrides=(), **changes):
-        plan = make_plan(read_study(study_file(extra), overrides))
+        plan = make_plan(read_study(small_file(extra), overrides))
         plan = replace(plan, quick=quick)
         series = {}
         for entry in plan.entries:
@@ -132,6 +132,23 @@ def test_margins_and_ratios(made):
     for ratio, decision in ((1.02, Decision.CONFIRMED), (1.2, Decision.REFUTED)):
         relation = Order(kind="order", above="folded", below="random", ratio=ratio)
         assert judge(relation, results).decision is decision
+
+
+def test_a_bound_counts_every_channel(made):
+    def rates(label, point):
+        values = 10 + noise(1)
+        if label == "bound":
+            values = values + 1.0
+            values[17] -= 1.01
+        return values
+
+    tight = Bound(kind="bound", above="bound", below="folded")
+    loose = tight.model_copy(update={"within": 0.03})
+    assert judge(tight, made(rates)).decision is Decision.REFUTED
+    assert judge(loose, made(rates)).decision is Decision.CONFIRMED
+    assert judge(tight.model_copy(update={"below": "bound"}), made(rates)).decision is (
+        Decision.CONFIRMED
+    )
 
 
 def test_false_alarms_are_rare(made):

@@ -9,7 +9,7 @@ from holobeam.studies.plan import make_plan
 from holobeam.studies.reading import read_study
 from holobeam.studies.work import answer, pose
 
-from .conftest import SMALL
+from .small_study import SMALL
 
 NEAR = SMALL.replace(
     'model = "path-wise"\nshape = [3, 3]',
@@ -19,8 +19,8 @@ NEAR = SMALL.replace(
 
 
 @pytest.fixture
-def case(study_file):
-    plan = make_plan(read_study(study_file(text=NEAR)))
+def case(small_file):
+    plan = make_plan(read_study(small_file(text=NEAR)))
     return next(entry.case for entry in plan.entries if entry.label == "bound")
 
 
@@ -56,7 +56,7 @@ def test_the_map_agrees_with_what_users_receive(case):
     assert at[0] - at[1] == pytest.approx(float(wanted[0] - wanted[1]), abs=0.3)
 
 
-def test_channels_without_places_are_refused(study_file):
-    plan = make_plan(read_study(study_file()))
+def test_channels_without_places_are_refused(small_file):
+    plan = make_plan(read_study(small_file()))
     with pytest.raises(UnsupportedError, match="spherical-wave"):
         beam_field(plan.entries[0].case)

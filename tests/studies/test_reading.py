@@ -8,7 +8,7 @@ from holobeam.errors import FileError, HolobeamError, InputError, UnknownNameErr
 from holobeam.studies.plan import make_plan
 from holobeam.studies.reading import StudyError, find_studies, locate, read_study, split_path
 
-from .conftest import SMALL
+from .small_study import SMALL
 
 
 def line_of(text, start):
@@ -27,9 +27,9 @@ def line_of(text, start):
         ('frontend = "digital"', 'frontend = "digitol"', 'frontend = "digitol"', "digital"),
     ],
 )
-def test_an_unknown_word_names_file_line_and_the_nearest_one(study_file, old, new, start, meant):
+def test_an_unknown_word_names_file_line_and_the_nearest_one(small_file, old, new, start, meant):
     text = SMALL.replace(old, new, 1)
-    path = study_file(text=text)
+    path = small_file(text=text)
     with pytest.raises(StudyError) as caught:
         read_study(path)
     assert str(path) in caught.value.argument
@@ -47,16 +47,16 @@ def test_an_unknown_word_names_file_line_and_the_nearest_one(study_file, old, ne
         ("history = true", 'history = "often"', "history"),
     ],
 )
-def test_a_wrong_value_names_its_line(study_file, old, new, start):
+def test_a_wrong_value_names_its_line(small_file, old, new, start):
     text = SMALL.replace(old, new, 1)
     with pytest.raises(StudyError) as caught:
-        read_study(study_file(text=text))
+        read_study(small_file(text=text))
     assert caught.value.argument.endswith(f":{line_of(text, start)}")
 
 
-def test_toml_that_is_none_names_its_line(study_file):
+def test_toml_that_is_none_names_its_line(small_file):
     with pytest.raises(StudyError, match="not TOML") as caught:
-        read_study(study_file(text=SMALL + "\nthis is not toml\n"))
+        read_study(small_file(text=SMALL + "\nthis is not toml\n"))
     assert caught.value.argument.endswith(f":{len(SMALL.splitlines()) + 2}")
 
 
@@ -68,27 +68,27 @@ def test_hostile_files_get_one_error(tmp_path):
             read_study(tmp_path / name)
 
 
-def test_references_must_lead_somewhere(study_file):
+def test_references_must_lead_somewhere(small_file):
     wrong = '\n[[expect]]\nkind = "order"\nabove = "foldet"\nbelow = "random"\n'
     with pytest.raises(StudyError, match=r"foldet.*folded"):
-        read_study(study_file(wrong))
+        read_study(small_file(wrong))
     twice = SMALL.replace('label = "bound"', 'label = "random"')
     with pytest.raises(StudyError, match="two solvers"):
-        read_study(study_file(text=twice))
+        read_study(small_file(text=twice))
 
 
-def test_only_a_study_that_waits_may_lack_its_parts(study_file):
+def test_only_a_study_that_waits_may_lack_its_parts(small_file):
     head = 'title = "Later"\npaper = "test"\nfigure = "later"\n'
     with pytest.raises(StudyError, match="channels"):
-        read_study(study_file(text=head))
-    waiting = read_study(study_file(text=head + 'needs = ["not-there-yet"]\n'))
+        read_study(small_file(text=head))
+    waiting = read_study(small_file(text=head + 'needs = ["not-there-yet"]\n'))
     assert "not-there-yet" in make_plan(waiting).skipped
-    complete_it = read_study(study_file(text=head + 'needs = ["mmse"]\n'))
+    complete_it = read_study(small_file(text=head + 'needs = ["mmse"]\n'))
     assert make_plan(complete_it).entries == ()
 
 
-def test_overrides_are_put_in_before_anything_is_checked(study_file):
-    path = study_file()
+def test_overrides_are_put_in_before_anything_is_checked(small_file):
+    path = small_file()
     study = read_study(
         path,
         [
@@ -111,27 +111,27 @@ def test_overrides_are_put_in_before_anything_is_checked(study_file):
 @pytest.mark.parametrize(
     "override", ["count", "=3", "solvers.nobody.starts=2", "count.deeper=1", "coutn=4"]
 )
-def test_overrides_that_lead_nowhere_are_refused(study_file, override):
+def test_overrides_that_lead_nowhere_are_refused(small_file, override):
     with pytest.raises(InputError):
-        read_study(study_file(), [override])
+        read_study(small_file(), [override])
 
 
-def test_unknown_solvers_are_answered_with_the_nearest(study_file):
-    study = read_study(study_file(text=SMALL.replace('name = "random"', 'name = "randon"')))
+def test_unknown_solvers_are_answered_with_the_nearest(small_file):
+    study = read_study(small_file(text=SMALL.replace('name = "random"', 'name = "randon"')))
     with pytest.raises(UnknownNameError, match="random"):
         make_plan(study)
 
 
-def test_awaited_solvers_are_left_out_by_name(study_file):
+def test_awaited_solvers_are_left_out_by_name(small_file):
     later = '\n[[solvers]]\nname = "tomorrow"\nfrontend = "surface"\nawaited = true\n'
-    plan = make_plan(read_study(study_file(later)))
+    plan = make_plan(read_study(small_file(later)))
     assert len(plan.left_out) == 1
     assert "tomorrow" in plan.left_out[0]
     assert {entry.label for entry in plan.entries} == {"folded", "random", "bound"}
 
 
-def test_find_studies_takes_files_and_folders_once(tmp_path, study_file):
-    path = study_file()
+def test_find_studies_takes_files_and_folders_once(tmp_path, small_file):
+    path = small_file()
     assert find_studies([tmp_path, path]) == [path]
     with pytest.raises(FileError):
         find_studies([tmp_path / "nowhere"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def run(
     except KeyboardInterrupt:
         err.print(
             "\nstopped; nothing that is finished is lost. To go on, run the same command again:\n  "
-            + " ".join(["holobeam", *sys.argv[1:]]),
+            + shlex.join(["holobeam", *sys.argv[1:]]),
             highlight=False,
             soft_wrap=True,
         )
@@ -223,6 +224,7 @@ def _tell(summary: engine.Summary, folder: Path, as_json: bool) -> None:
                 "reused": summary.reused,
                 "failed": summary.failed,
                 "unsupported": summary.unsupported,
+                "contended_times": summary.contended,
                 "seconds": summary.seconds,
                 "results": str(folder),
             }
@@ -232,6 +234,14 @@ def _tell(summary: engine.Summary, folder: Path, as_json: bool) -> None:
         err.print(f"left out: {line}", style="dim", highlight=False, soft_wrap=True)
     for line in summary.failed:
         err.print(f"failed: {line}", style="bold red", highlight=False, soft_wrap=True)
+    if summary.contended:
+        err.print(
+            f"{summary.contended} times were measured while other work ran: run the same command "
+            "again when the machine is idle, and they are replaced",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     out.print(
         f"{summary.done} units done, {summary.reused} found finished, {len(summary.failed)} failed "
         f"in {_duration(summary.seconds)}; report: holobeam report {folder}",

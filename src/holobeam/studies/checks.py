@@ -20,6 +20,7 @@ import numpy as np
 from holobeam.studies.plan import NOMINAL, Point, axis_paths, number, show
 from holobeam.studies.results import Floats, Results, Series, Timing
 from holobeam.studies.spec import (
+    Bound,
     Converges,
     Exponent,
     Faster,
@@ -116,6 +117,21 @@ def _order(relation: Order, results: Results, setting: str) -> Finding:
     if relation.pooled and tests:
         tests = [_pooled(tests)]
     return _decide(text, setting, tests)
+
+
+def _bound(relation: Bound, results: Results, setting: str) -> Finding:
+    text = f"{relation.above} below {relation.below} on no channel"
+    gaps = []
+    for point in results.points(relation.where, setting):
+        pair = _pair(results, point, relation.above, relation.below, "sum_rate")
+        if pair is not None:
+            gaps.append((float((pair[0] - pair[1]).min()), point.label))
+    if not gaps:
+        return Finding(text, setting, Decision.ABSENT, math.nan, "no paired channels")
+    gap, where = min(gaps)
+    decision = Decision.CONFIRMED if gap >= -relation.within else Decision.REFUTED
+    detail = f"smallest difference {gap:+.2g} at {where}"
+    return Finding(text, setting, decision, gap + relation.within, detail)
 
 
 def _pooled(tests: Sequence[_Test]) -> _Test:
@@ -302,6 +318,7 @@ def _faster(relation: Faster, results: Results, setting: str) -> Finding:
 
 _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {
     Order: _order,
+    Bound: _bound,
     Monotone: _monotone,
     Steady: _steady,
     Converges: _converges,

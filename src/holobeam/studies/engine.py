@@ -6,20 +6,29 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from holobeam import __version__
-from holobeam.errors import InputError, check_count
+from holobeam.errors import FileError, InputError, check_count
+from holobeam.studies.claims import Claims
+from holobeam.studies.files import FullDiskError
+from holobeam.studies.idle import BUSY_CORES, others_busy
 from holobeam.studies.local import Job, Outcome, Report, run_here, run_local
 from holobeam.studies.plan import Plan
-from holobeam.studies.store import FullDiskError, Store
+from holobeam.studies.store import Store, compact
 
 BUSY_WAIT = 0.5
 """Seconds between looks at units that another process is at."""
+
+PATIENCE = {False: 120.0, True: 2.0}
+"""Seconds that a timing pass waits in all for an idle machine: full runs, quick runs."""
+
+COMPACT_ABOVE = 4096
+"""Single files in a folder above which they are packed: as a run begins, goes on, and ends."""
 
 Runner = Callable[[Sequence[Job], Report], None]
 """Does jobs somewhere and reports each outcome."""
@@ -44,11 +53,13 @@ class Summary:
     Attributes
     ----------
     reused, done
-        Units found finished, and units finished now.
+        Units found finished (or finished meanwhile by another run), and units finished now.
     failed
         One line for each unit that could not be done.
     unsupported
         One line for each contestant that can't serve a point.
+    contended
+        Times measured while other work ran; the next run on an idle machine replaces them.
     seconds
         Wall-clock time.
     """
@@ -57,6 +68,7 @@ class Summary:
     done: int = 0
     failed: list[str] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
+    contended: int = 0
     seconds: float = 0.0
 
 
@@ -75,14 +87,21 @@ def local_runner(workers: int | None = None, device: str = "cpu") -> Runner:
     Parameters
     ----------
     workers
-        Processes; as many as there are cores by default, 0 runs everything in this process.
+        Processes; as many as we may use cores by default, 0 runs everything in this process.
     device
         Where tensors live, ``cpu`` or ``cuda``.
     """
-    count = (os.cpu_count() or 1) if workers is None else check_count("workers", workers, 0)
+    count = _cores() if workers is None else check_count("workers", workers, 0)
     if count == 0:
         return lambda jobs, report: run_here(jobs, report, device)
     return lambda jobs, report: run_local(jobs, report, count, device)
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a batch queue often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_studies(
@@ -115,15 +134,19 @@ def run_studies(
     ------
     FullDiskError
         If the disk is full. What is finished is safe.
+    FileError
+        If a folder can't be written.
     """
     begin = time.perf_counter()
     summary = Summary()
     _check_part(part)
     _open(errands)
+    _pack(errand.folder for errand in errands)
     jobs = _missing(errands, part, summary)
     _finish(jobs, runner, summary, _Meter("rates", len(jobs), jobs, progress))
     if timings:
         _measure(errands, summary, device, progress)
+    _pack(errand.folder for errand in errands)
     summary.seconds = time.perf_counter() - begin
     return summary
 
@@ -151,11 +174,19 @@ def _open(errands: Sequence[Errand]) -> None:
         )
 
 
+def _pack(folders: Iterable[Path]) -> None:
+    """Keep folders small enough to be listed, copied and backed up."""
+    for folder in folders:
+        store = Store(folder)
+        if store.loose() > COMPACT_ABOVE:
+            compact(store)
+
+
 def _missing(errands: Sequence[Errand], part: tuple[int, int], summary: Summary) -> list[Job]:
     jobs: list[Job] = []
     for errand in errands:
-        finished = Store(errand.folder).finished()
         mine = errand.plan.units[part[0] :: part[1]]
+        finished = Store(errand.folder).finished({unit.key for unit in mine})
         left = [unit for unit in mine if unit.key not in finished]
         summary.reused += len(mine) - len(left)
         jobs += [Job(unit, str(errand.folder)) for unit in left]
@@ -210,24 +241,61 @@ def _finish(jobs: list[Job], runner: Runner, summary: Summary, meter: _Meter) ->
     left = jobs
     while left:
         busy: list[Job] = []
-        full: list[Outcome] = []
+        fatal: list[Outcome] = []
 
-        def report(outcome: Outcome, busy: list[Job] = busy, full: list[Outcome] = full) -> None:
+        def report(outcome: Outcome, busy: list[Job] = busy, fatal: list[Outcome] = fatal) -> None:
             if outcome.kind == "busy":
                 busy.append(outcome.job)
-                return
-            if outcome.kind == "full":
-                full.append(outcome)
-                return
-            _book(outcome, summary)
-            meter.count(outcome)
+            elif outcome.fatal:
+                fatal.append(outcome)
+            else:
+                _book(outcome, summary)
+                meter.count(outcome)
+                if outcome.kind == "done" and summary.done % COMPACT_ABOVE == 0:
+                    _pack([Path(outcome.job.folder)])
 
         runner(left, report)
-        if full:
-            raise FullDiskError("results", full[0].message, "make room and run it again")
-        if busy:
-            time.sleep(BUSY_WAIT)
-        left = busy
+        if fatal:
+            raise _unwritten(fatal[0])
+        left = _freed(busy, report)
+
+
+def _unwritten(outcome: Outcome) -> FileError:
+    if outcome.kind == "full":
+        right = "make room and run the same command again: nothing that is finished is lost"
+        return FullDiskError("results", outcome.message, right)
+    return FileError("results", outcome.message, "choose another folder, or mend this one")
+
+
+def _freed(busy: Sequence[Job], report: Report) -> list[Job]:
+    """Wait for units that other processes are at; those that they left undone.
+
+    Workers are not started for this: looking is cheap, and the other process may take hours.
+    """
+    left = list(busy)
+    while left:
+        time.sleep(BUSY_WAIT)
+        freed, still = [], []
+        for job in left:
+            if not _free(job):
+                still.append(job)
+            elif job.finished:
+                report(Outcome(job, "found"))
+            else:
+                freed.append(job)
+        if freed:
+            # The others that are still busy are met again there.
+            return freed + still
+        left = still
+    return []
+
+
+def _free(job: Job) -> bool:
+    claims = Claims(Path(job.folder))
+    try:
+        return claims.take(job.unit.key)
+    finally:
+        claims.close()
 
 
 def _book(outcome: Outcome, summary: Summary) -> None:
@@ -236,7 +304,11 @@ def _book(outcome: Outcome, summary: Summary) -> None:
     if outcome.kind == "failed":
         summary.failed.append(f"{study}: {case.solver}: {outcome.message}")
         return
+    if outcome.kind == "found":
+        summary.reused += 1
+        return
     summary.done += 1
+    summary.contended += outcome.contended
     line = f"{study}: {outcome.message}"
     if outcome.message and line not in summary.unsupported:
         summary.unsupported.append(line)
@@ -249,16 +321,33 @@ def _measure(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Time what is to be timed: one solve at a time, nothing else of ours on this machine."""
-    jobs = []
-    for errand in errands:
-        known = Store(errand.folder).finished_timings()
-        units = {unit.key: unit for _, _, unit in errand.plan.timings if unit.key not in known}
-        jobs += [Job(unit, str(errand.folder)) for unit in units.values()]
-    if not jobs:
-        return
+    quick = all(errand.plan.quick for errand in errands)
     with _alone():
+        jobs = [job for errand in errands for job in _untimed(errand, summary)]
+        if not jobs:
+            return
         meter = _Meter("times", len(jobs), jobs, progress)
-        _finish(jobs, lambda left, report: run_local(left, report, 1, device), summary, meter)
+
+        def runner(left: Sequence[Job], report: Report) -> None:
+            run_local(left, report, 1, device, patience=PATIENCE[quick])
+
+        _finish(jobs, runner, summary, meter)
+
+
+def _untimed(errand: Errand, summary: Summary) -> list[Job]:
+    """What is to be timed: what never was, and, now that it is idle, what was under contention."""
+    units = {unit.key: unit for _, _, unit in errand.plan.timings}
+    if not units:
+        return []
+    known = Store(errand.folder).finished_timings()
+    folder = str(errand.folder)
+    jobs = [Job(unit, folder) for key, unit in units.items() if key not in known]
+    contended = [unit for key, unit in units.items() if known.get(key)]
+    if contended and others_busy() <= BUSY_CORES:
+        jobs += [Job(unit, folder, again=True) for unit in contended]
+    else:
+        summary.contended += len(contended)
+    return jobs
 
 
 @contextmanager

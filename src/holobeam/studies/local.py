@@ -1,31 +1,46 @@
-"""Units of work on the processes of this machine: spawned, pinned, replaced when they die."""
+"""Units of work on processes of this machine: started afresh, pinned, replaced when they die."""
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
-import signal
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from holobeam.errors import HolobeamError
+from holobeam.errors import FileError, HolobeamError
+from holobeam.studies.claims import Claims
+from holobeam.studies.files import FullDiskError, sweep, write_atomically
 from holobeam.studies.plan import TimingUnit, Unit
-from holobeam.studies.store import Claims, FullDiskError, Store, write_atomically
+from holobeam.studies.store import Store
+
+if TYPE_CHECKING:
+    from holobeam.studies.idle import Patience
 
 LIVES = 3
 """Workers that may die on a unit before it is given up."""
 
+_SERVE = "from holobeam.studies.local import serve; serve()"
+
 
 @dataclass(frozen=True)
 class Job:
-    """A unit of work and the folder that its file goes into."""
+    """A unit of work and the folder that its file goes into.
+
+    Attributes
+    ----------
+    again
+        Whether it is done although its file is there: a time that was measured under contention.
+    """
 
     unit: Unit | TimingUnit
     folder: str
+    again: bool = False
 
     @property
     def path(self) -> Path:
@@ -33,6 +48,15 @@ class Job:
         store = Store(Path(self.folder))
         timing = isinstance(self.unit, TimingUnit)
         return store.timing_path(self.unit.key) if timing else store.unit_path(self.unit.key)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        if self.again:
+            return False
+        if isinstance(self.unit, TimingUnit):
+            return self.path.exists()
+        return Store(Path(self.folder)).has(self.unit.key)
 
 
 @dataclass(frozen=True)
@@ -42,11 +66,14 @@ class Outcome:
     Attributes
     ----------
     kind
-        ``done``; ``busy``: another process works on it; ``failed``; ``full``: no room on the disk.
+        ``done``; ``found``: another process had done it; ``busy``: another process works on it;
+        ``failed``; ``full``: no room on the disk; ``unwritable``: the folder can't be written.
     channels, seconds
         Work done.
     message
         Why it failed, or why its solver can't serve.
+    contended
+        Whether a time was measured beside other work.
     """
 
     job: Job
@@ -54,56 +81,92 @@ class Outcome:
     channels: int = 0
     seconds: float = 0.0
     message: str = ""
+    contended: bool = False
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the other jobs of the run can't succeed either."""
+        return self.kind in {"full", "unwritable"}
 
 
 Report = Callable[[Outcome], None]
 
 
-def perform(job: Job, claims: dict[str, Claims], device: str = "cpu") -> Outcome:
+def perform(
+    job: Job, claims: dict[str, Claims], device: str = "cpu", patience: Patience | None = None
+) -> Outcome:
     """Do a job in this process, unless another process works on it."""
-    from holobeam.studies.work import make
-
     key = job.unit.key
-    if job.folder not in claims:
-        claims[job.folder] = Claims(Path(job.folder))
-    mine = claims[job.folder]
-    if not mine.take(key):
-        return Outcome(job, "busy")
     try:
-        if job.path.exists():
-            return Outcome(job, "done")
-        made = make(job.unit, device)
-        write_atomically(job.path, made.content)
-        return Outcome(job, "done", made.channels, made.seconds, made.unsupported)
-    except FullDiskError as error:
-        return Outcome(job, "full", message=error.wrong)
+        if job.folder not in claims:
+            claims[job.folder] = Claims(Path(job.folder))
+        mine = claims[job.folder]
+        if not mine.take(key):
+            return Outcome(job, "busy")
+    except (FileError, OSError) as error:
+        return refused(job, error)
+    try:
+        return Outcome(job, "found") if job.finished else _do(job, device, patience)
     except HolobeamError as error:
         return Outcome(job, "failed", message=str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a third party's solver raises: its unit fails, the others go on.
         return Outcome(job, "failed", message=f"{type(error).__name__}: {error}")
     finally:
         mine.release(key)
 
 
+def _do(job: Job, device: str, patience: Patience | None) -> Outcome:
+    from holobeam.studies.work import make
+
+    made = make(job.unit, device, patience)
+    done = Outcome(job, "done", made.channels, made.seconds, made.unsupported, made.contended)
+    # A time that was contended again is no better than the one that is there.
+    return done if job.again and made.contended else write(job, made.content, done)
+
+
+def write(job: Job, content: bytes, done: Outcome) -> Outcome:
+    """Write a job's file; ``done``, or why it could not be written."""
+    try:
+        write_atomically(job.path, content)
+    except FileError as error:
+        return refused(job, error)
+    return done
+
+
+def refused(job: Job, error: FileError | OSError) -> Outcome:
+    """What came of a job whose folder can't be used."""
+    kind = "full" if isinstance(error, FullDiskError) else "unwritable"
+    return Outcome(job, kind, message=error.wrong if isinstance(error, FileError) else str(error))
+
+
 def run_here(jobs: Sequence[Job], report: Report, device: str = "cpu") -> None:
-    """Do jobs one after the other in this process; stops when the disk is full."""
+    """Do jobs one after the other in this process, on one thread; stops when the disk is full."""
+    from holobeam.studies.work import pinned
+
     claims: dict[str, Claims] = {}
     try:
-        for job in jobs:
-            outcome = perform(job, claims, device)
-            report(outcome)
-            if outcome.kind == "full":
-                break
+        with pinned():
+            for job in jobs:
+                outcome = perform(job, claims, device)
+                report(outcome)
+                if outcome.fatal:
+                    break
     finally:
         for claim in claims.values():
             claim.close()
 
 
 def run_local(
-    jobs: Sequence[Job], report: Report, workers: int, device: str = "cpu", threads: int = 1
+    jobs: Sequence[Job],
+    report: Report,
+    workers: int,
+    device: str = "cpu",
+    *,
+    threads: int = 1,
+    patience: float = 0.0,
 ) -> None:
-    """Do jobs on spawned processes, each with its own share of threads.
+    """Do jobs on processes of their own, each with its own share of threads.
 
     A worker that dies is replaced and its job done again, up to :data:`LIVES` times; when this
     process dies its workers finish what they are at and end.
@@ -120,64 +183,89 @@ def run_local(
         Where tensors live.
     threads
         Of each worker.
+    patience
+        Seconds that each worker may wait in all for an idle machine when it measures times.
     """
-    pool = _Pool(min(workers, len(jobs)), device, threads)
+    pool = _Pool(min(workers, len(jobs)), (device, threads, patience))
     queue = deque(jobs)
     deaths: dict[str, int] = {}
+    stopped = False
     try:
         while queue or pool.working:
             pool.feed(queue)
             for outcome in pool.collect():
-                if outcome.kind == "died" and _may_retry(outcome.job, deaths):
+                if outcome.kind != "died":
+                    stopped = stopped or outcome.fatal
+                    report(outcome)
+                elif may_retry(outcome.job, deaths):
                     queue.appendleft(outcome.job)
-                    continue
-                if outcome.kind == "full":
-                    queue.clear()
-                report(_given_up(outcome.job) if outcome.kind == "died" else outcome)
+                else:
+                    report(given_up(outcome.job))
+            if stopped:
+                queue.clear()
     finally:
         pool.close()
 
 
-def _may_retry(job: Job, deaths: dict[str, int]) -> bool:
+def may_retry(job: Job, deaths: dict[str, int], lives: int = LIVES) -> bool:
     """Count a worker's death on a job; False when it was the last that is allowed."""
     deaths[job.unit.key] = deaths.get(job.unit.key, 0) + 1
-    return deaths[job.unit.key] < LIVES
+    return deaths[job.unit.key] < lives
 
 
-def _given_up(job: Job) -> Outcome:
-    text = f"its worker died {LIVES} times; is there enough memory?"
-    return Outcome(job, "failed", message=text)
+def given_up(job: Job, lives: int = LIVES, why: str = "is there enough memory?") -> Outcome:
+    """Outcome of a job that too many workers died on."""
+    return Outcome(job, "failed", message=f"its worker died {lives} times; {why}")
 
 
 class _Worker:
-    """One spawned process, the line to it, and the job that it is at."""
+    """One process, the line to it, and the job that it is at.
 
-    def __init__(self, device: str, threads: int) -> None:
-        context = mp.get_context("spawn")
-        self.line, far = context.Pipe()
+    A fresh interpreter rather than a fork of this one (threads of torch and CUDA don't survive
+    forks), and not by ``multiprocessing``, which would run the caller's main module again. Out of
+    our process group: Ctrl-C reaches this process alone, which decides what becomes of the others.
+    """
+
+    def __init__(self, how: tuple[str, int, float]) -> None:
+        device, threads, patience = how
         self.job: Job | None = None
-        before = os.environ.get("OMP_NUM_THREADS")
-        # Read when the libraries of the new process start, so it must be there before.
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        try:
-            self.process = context.Process(
-                target=_serve, args=(far, device, threads), daemon=True, name="holobeam-worker"
+        self.line, far = Pipe()
+        # Threads are read when the libraries start; modules are found where we find them.
+        path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+        surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+        said = (str(far.fileno()), device, str(threads), str(patience))
+        with far:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _SERVE, *said],
+                env=surroundings,
+                pass_fds=(far.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what a solver prints must not end up in our own output
+                process_group=0,
             )
-            self.process.start()
-        finally:
-            if before is None:
-                del os.environ["OMP_NUM_THREADS"]
-            else:
-                os.environ["OMP_NUM_THREADS"] = before
-        far.close()
+
+    def end(self) -> None:
+        """End it: at once if it is at a job, and sweep out what it was writing."""
+        self.line.close()
+        if self.job is not None:
+            self.process.kill()
+        try:
+            self.process.wait(timeout=10.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.job is not None:
+            with suppress(OSError):
+                sweep(self.job.path.parent)
 
 
 class _Pool:
     """Workers, some of them at a job."""
 
-    def __init__(self, size: int, device: str, threads: int) -> None:
-        self._how = (device, threads)
-        self._workers = [_Worker(*self._how) for _ in range(size)]
+    def __init__(self, size: int, how: tuple[str, int, float]) -> None:
+        self._how = how
+        self._workers: list[_Worker] = []
+        self._size = size
 
     @property
     def working(self) -> bool:
@@ -185,76 +273,71 @@ class _Pool:
         return any(worker.job is not None for worker in self._workers)
 
     def feed(self, queue: deque[Job]) -> None:
-        """Give every idle worker a job."""
-        for place, worker in enumerate(self._workers):
-            if worker.job is not None or not queue:
-                continue
-            job = queue.popleft()
-            try:
-                worker.line.send(job)
-            except (BrokenPipeError, ConnectionError):
-                # It died while idle: nobody's job is lost.
-                self._replace(place).line.send(job)
-            self._workers[place].job = job
+        """Give every idle worker a job, starting workers as needed."""
+        while queue and len(self._workers) < self._size:
+            self._workers.append(_Worker(self._how))
+            self._give(self._workers[-1], queue)
+        for worker in self._workers:
+            if queue and worker.job is None:
+                self._give(worker, queue)
+
+    @staticmethod
+    def _give(worker: _Worker, queue: deque[Job]) -> None:
+        worker.job = queue.popleft()
+        # If it died while idle, the end of its line is found at the next look, and its job redone.
+        with suppress(OSError):
+            worker.line.send(worker.job)
 
     def collect(self) -> list[Outcome]:
-        """Wait until something ends, and say what."""
-        busy = [worker for worker in self._workers if worker.job is not None]
-        wait([item for w in busy for item in (w.line, w.process.sentinel)])
+        """Wait until something ends, and say what; workers that died are removed."""
+        busy = {worker.line: worker for worker in self._workers if worker.job is not None}
         ended = []
-        for worker in busy:
+        for line in wait(list(busy)):
+            worker = busy[line]  # type: ignore[index]
             job = worker.job
             assert job is not None
             outcome = _answer(worker, job)
-            if outcome is None:
-                continue
+            if outcome.kind == "died":
+                self._workers.remove(worker)
+                worker.end()
             worker.job = None
             ended.append(outcome)
-            if outcome.kind == "died":
-                self._replace(self._workers.index(worker))
         return ended
-
-    def _replace(self, place: int) -> _Worker:
-        old = self._workers[place]
-        old.line.close()
-        old.process.join(timeout=1.0)
-        self._workers[place] = _Worker(*self._how)
-        return self._workers[place]
 
     def close(self) -> None:
         """End all workers; one that is at a job is killed, what it was writing is not there."""
         for worker in self._workers:
-            if worker.job is None:
-                worker.line.close()
-            else:
+            if worker.job is not None:
                 worker.process.kill()
+            worker.line.close()
         for worker in self._workers:
-            worker.process.join(timeout=5.0)
-            if worker.process.is_alive():
-                worker.process.kill()
+            worker.end()
+        self._workers.clear()
 
 
-def _answer(worker: _Worker, job: Job) -> Outcome | None:
-    """What a worker said, or that it died, or None if it still works."""
+def _answer(worker: _Worker, job: Job) -> Outcome:
+    """What a worker said: the end of its line is its death."""
     try:
-        if worker.line.poll():
-            outcome: Outcome = worker.line.recv()
-            return outcome
-    except (EOFError, ConnectionError):
+        outcome: Outcome = worker.line.recv()
+    except (EOFError, OSError):
         return Outcome(job, "died")
-    return None if worker.process.is_alive() else Outcome(job, "died")
+    return outcome
 
 
-def _serve(line: Connection[Any, Any], device: str, threads: int) -> None:
+def serve() -> None:
     """Work until the line is cut: that is how a worker learns that its driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor, device, threads, patience = sys.argv[1:]
+    os.set_inheritable(int(descriptor), False)
+    line: Connection[Any, Any] = Connection(int(descriptor))
+    from holobeam.studies.idle import Patience
     from holobeam.studies.work import set_up_worker
 
-    set_up_worker(threads)
+    set_up_worker(int(threads))
+    left = Patience(float(patience))
     claims: dict[str, Claims] = {}
     while True:
         try:
             job = line.recv()
-            line.send(perform(job, claims, device))
-        except (EOFError, ConnectionError, BrokenPipeError):
+            line.send(perform(job, claims, device, left))
+        except (EOFError, OSError):
             return

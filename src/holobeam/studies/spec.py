@@ -130,6 +130,16 @@ class Order(Table):
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
 
+class Bound(Table):
+    """``above`` is on no channel below ``below``, but for ``within`` bits/s/Hz."""
+
+    kind: Literal["bound"]
+    above: str
+    below: str
+    within: float = 1e-3
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
 class Monotone(Table):
     """The mean rate rises (or falls) along an axis, from each value to the next."""
 
@@ -185,7 +195,7 @@ class Faster(Table):
 
 
 Relation = Annotated[
-    Order | Monotone | Steady | Converges | Exponent | Faster, Field(discriminator="kind")
+    Order | Bound | Monotone | Steady | Converges | Exponent | Faster, Field(discriminator="kind")
 ]
 
 

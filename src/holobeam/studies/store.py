@@ -7,35 +7,48 @@ file, made by :func:`compact`) and ``claims`` (which running process works on wh
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import io
 import json
 import os
-import secrets
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holobeam.errors import FileError
+from holobeam.studies.claims import Claims
+from holobeam.studies.files import (
+    CorruptFileError,
+    FullDiskError,
+    encode_table,
+    read_bytes,
+    read_table,
+    set_aside,
+    sweep,
+    table_meta,
+    write_atomically,
+    write_error,
+)
+from holobeam.studies.packs import list_packs, read_packs, write_packs
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-META = b"holobeam"
-"""Key of a file's own description among the metadata of its schema."""
+__all__ = [
+    "CorruptFileError",
+    "FullDiskError",
+    "Store",
+    "compact",
+    "encode_table",
+    "read_table",
+    "read_units",
+    "table_meta",
+    "write_atomically",
+]
 
-
-class FullDiskError(FileError):
-    """The disk is full: what is finished is safe, what was being written is not there."""
-
-
-class CorruptFileError(FileError):
-    """A file of results that can't be read back as it was written."""
+PACKING = "f" * 20
+"""What is claimed by the process that packs a folder; no unit has this key."""
 
 
 @dataclass(frozen=True)
@@ -84,39 +97,48 @@ class Store:
         try:
             for folder in (self.units, self.timings):
                 folder.mkdir(parents=True, exist_ok=True)
-            for stale in self.folder.rglob(".*.tmp"):
-                if _abandoned(stale):
-                    stale.unlink(missing_ok=True)
+            for folder in (self.folder, self.units, self.timings, self.packs):
+                sweep(folder)
         except OSError as error:
-            raise _write_error(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
-    def finished(self) -> set[str]:
+    def finished(self, wanted: Collection[str] | None = None) -> set[str]:
         """Keys of the units that are there and whole; damaged files are set aside.
 
-        A damaged file is renamed to ``*.corrupt``, so that its unit is done again.
+        Parameters
+        ----------
+        wanted
+            Keys to look for, all by default: one part of many need not read the others' files.
         """
-        whole = set()
-        for path in sorted(self.units.glob("*.parquet")):
-            try:
-                read_table(path)
-                whole.add(path.stem)
-            except CorruptFileError:
-                path.replace(path.with_suffix(".corrupt"))
-        return whole | set(self.packed())
+        # Single files first: a unit that is packed meanwhile is in the pack that is read next.
+        whole = _whole(self.units, wanted)
+        packed = self.packed()
+        return whole | (set(packed) if wanted is None else packed.keys() & set(wanted))
 
-    def finished_timings(self) -> set[str]:
-        """Keys of the timings that are there."""
-        return {path.stem for path in self.timings.glob("*.parquet")}
+    def has(self, key: str) -> bool:
+        """Whether a unit is there, alone or in a pack."""
+        return self.unit_path(key).exists() or key in self.packed()
+
+    def finished_timings(self) -> dict[str, bool]:
+        """Keys of the timings that are there and whole, and whether each is contended."""
+        found = {}
+        for key in _whole(self.timings, None):
+            with suppress(FileNotFoundError):
+                meta = table_meta(read_table(self.timing_path(key)))
+                found[key] = bool(meta.get("contended", False))
+        return found
 
     def packed(self) -> dict[str, Path]:
         """Keys of compacted units, with the pack that each is in."""
-        found: dict[str, Path] = {}
-        for path in sorted(self.packs.glob("*.parquet")):
-            try:
-                found |= dict.fromkeys(read_meta(path)["units"], path)
-            except CorruptFileError:
-                path.replace(path.with_suffix(".corrupt"))
-        return found
+        try:
+            changed = self.packs.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        return _packed(self.packs, changed)
+
+    def loose(self) -> int:
+        """Count the units that are files of their own."""
+        return len(_names(self.units))
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Say in ``study.json`` what the folder holds results of."""
@@ -143,217 +165,69 @@ class Store:
         return found
 
 
-def encode_table(table: pa.Table, meta: Mapping[str, Any]) -> bytes:
-    """Make the content of a file of results from a table and its description.
-
-    The same table gives the same bytes: nothing of time or place is in the file unless ``meta``
-    says so.
-    """
-    import pyarrow.parquet as pq
-
-    text = json.dumps(meta, sort_keys=True, separators=(",", ":"))
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata({META: text.encode()}),
-        buffer,
-        compression="zstd",
-        write_page_checksum=True,
-    )
-    return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or not there.
-
-    Raises
-    ------
-    FullDiskError
-        If the disk is full.
-    FileError
-        If the file can't be written.
-    """
-    name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    aside = path.with_name(name)
+def _names(folder: Path) -> set[str]:
+    """Stems of the Parquet files in a folder."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise _write_error(path, error) from error
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except FileNotFoundError:
+        return set()
+    return {name[: -len(".parquet")] for name in names if name.endswith(".parquet")}
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_error(path: Path, error: OSError) -> FileError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return FullDiskError(
-            "results",
-            f"the disk is full, {path.name} was not written",
-            "make room and run the same command again: nothing that is finished is lost",
-        )
-    return FileError("results", f"can't write {path}: {error.strerror}", "choose another folder")
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone."""
-    parts = path.name.split(".")
-    host, pid = ".".join(parts[3:-3]), parts[-3]
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a file of results, checking the sums of its pages.
-
-    Raises
-    ------
-    CorruptFileError
-        If it is damaged, truncated, or something else.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise _corrupt(path, str(error)) from error
-    if META not in (table.schema.metadata or {}):
-        raise _corrupt(path, "it was not written by holobeam")
-    return table
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """Read the description of a file of results.
-
-    Raises
-    ------
-    CorruptFileError
-        If it is damaged, truncated, or something else.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        schema = pq.read_schema(path)
-        found: dict[str, Any] = json.loads((schema.metadata or {})[META])
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise _corrupt(path, str(error)) from error
-    return found
-
-
-def table_meta(table: pa.Table) -> dict[str, Any]:
-    """Description of a table that was read."""
-    found: dict[str, Any] = json.loads(table.schema.metadata[META])
-    return found
-
-
-def _corrupt(path: Path, why: str) -> CorruptFileError:
-    return CorruptFileError("results", f"{path.name} is damaged ({why[:120]})", "run it again")
-
-
-class Claims:
-    """Locks that keep two processes from working on one unit; they end with their process.
-
-    One byte of the file ``claims`` stands for each unit: locked, a live process works on it.
-    Nothing is left behind by a process that is killed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / "claims", os.O_RDWR | os.O_CREAT, 0o644)
-
-    def take(self, key: str) -> bool:
-        """Claim a unit; False if another process has it."""
+def _whole(folder: Path, wanted: Collection[str] | None) -> set[str]:
+    """Stems of the files that are whole; damaged ones are set aside."""
+    names = _names(folder)
+    whole = set()
+    for key in names if wanted is None else names & set(wanted):
+        path = folder / f"{key}.parquet"
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def release(self, key: str) -> None:
-        """Give a unit back."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _place(key))
-
-    def close(self) -> None:
-        """Give everything back."""
-        os.close(self._descriptor)
+            read_bytes(path)
+        except FileNotFoundError:
+            continue
+        except CorruptFileError:
+            set_aside(path)
+            continue
+        whole.add(key)
+    return whole
 
 
-def _place(key: str) -> int:
-    return int(key[:15], 16)
+@lru_cache(maxsize=64)
+def _packed(packs: Path, changed: int) -> dict[str, Path]:
+    """Content of a folder of packs that was last changed at a time."""
+    return list_packs(packs)
 
 
 def compact(store: Store) -> int:
-    """Put all single unit files into one pack; returns how many went in.
+    """Put all single unit files into packs; returns how many went in.
 
-    A pack is written before the files in it are deleted: killed in between, a unit is there twice
-    and counted once.
+    Safe at any time: beside runs that go on, and killed at any moment. While another process packs
+    the folder there is nothing to do, and 0 is returned.
     """
-    import pyarrow as pa
-
-    paths = sorted(store.units.glob("*.parquet"))
-    tables, metas, whole = [], {}, []
-    for path in paths:
-        try:
-            table = read_table(path)
-        except CorruptFileError:
-            path.replace(path.with_suffix(".corrupt"))
-            continue
-        keys = pa.array([path.stem] * table.num_rows, pa.string()).dictionary_encode()
-        tables.append(table.replace_schema_metadata(None).append_column("unit", keys))
-        metas[path.stem] = table_meta(table)
-        whole.append(path)
-    if not tables:
-        return 0
-    joined = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
-    name = _pack_name(metas)
-    content = encode_table(joined, {"units": metas})
-    write_atomically(store.packs / f"{name}.parquet", content)
-    for path in whole:
-        path.unlink(missing_ok=True)
-    return len(whole)
-
-
-def _pack_name(keys: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(",".join(sorted(keys)).encode(), digest_size=10).hexdigest()
+    claims = Claims(store.folder)
+    try:
+        return write_packs(store.units, store.packs) if claims.take(PACKING) else 0
+    finally:
+        claims.close()
 
 
 def read_units(store: Store, wanted: set[str]) -> Iterator[tuple[str, pa.Table, dict[str, Any]]]:
-    """Read units, from single files first, then from packs, each once."""
-    import pyarrow.compute as pc
+    """Read units, from single files first, then from packs, each once.
 
+    Raises
+    ------
+    CorruptFileError
+        If one is damaged.
+    """
     left = set(wanted)
-    for key in sorted(wanted):
-        path = store.unit_path(key)
-        if path.exists():
-            table = read_table(path)
-            left.discard(key)
-            yield key, table, table_meta(table)
-    packs = {path for key, path in store.packed().items() if key in left} if left else set()
-    for pack in sorted(packs):
-        table = read_table(pack)
-        metas = table_meta(table)["units"]
-        for key in sorted(left & set(metas)):
-            rows = table.filter(pc.equal(table["unit"], key)).drop_columns(["unit"])
-            left.discard(key)
-            yield key, rows, metas[key]
+    for key in sorted(_names(store.units) & left):
+        try:
+            table = read_table(store.unit_path(key))
+        except FileNotFoundError:
+            # Packed meanwhile: found below.
+            continue
+        left.discard(key)
+        yield key, table, table_meta(table)
+    if left:
+        packs = {path for key, path in store.packed().items() if key in left}
+        yield from read_packs(packs, left)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,15 +19,19 @@ from holobeam.problems.downlink import Downlink
 from holobeam.solvers.registry import solve
 from holobeam.solvers.solution import Solution
 from holobeam.studies.channel_tables import ChannelTable
+from holobeam.studies.files import encode_table
+from holobeam.studies.idle import BUSY_CORES, Patience, Watch
 from holobeam.studies.plan import Case, TimingUnit, Unit
 from holobeam.studies.source import Source
-from holobeam.studies.store import encode_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BUSY_LOAD = 0.35
-"""Share of a core that others may use while times are measured, before they count as contended."""
+WINDOW = 0.2
+"""Seconds that one repeat of a timing takes at least."""
+
+MOST_SOLVES = 1000
+"""Solves that one repeat consists of at most."""
 
 PACKAGES = ("holobeam", "torch", "numba", "numpy")
 
@@ -44,12 +50,15 @@ class Made:
         That it took.
     unsupported
         Why the solver can't serve, or an empty text.
+    contended
+        Whether other work ran beside what was timed.
     """
 
     content: bytes
     channels: int
     seconds: float
     unsupported: str = ""
+    contended: bool = False
 
 
 def set_up_worker(threads: int = 1) -> None:
@@ -91,15 +100,32 @@ def answer(case: Case, problem: Downlink) -> Solution:
     )
 
 
-def make(unit: Unit | TimingUnit, device: str = "cpu") -> Made:
-    """Do one unit of either kind.
+@contextmanager
+def pinned(threads: int = 1) -> Iterator[None]:
+    """Pin the threads of this process for a while."""
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    set_up_worker(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        if before[1] is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = before[1]
+
+
+def make(unit: Unit | TimingUnit, device: str = "cpu", patience: Patience | None = None) -> Made:
+    """Do one unit of either kind; timings wait for an idle machine while patience lasts.
 
     Raises
     ------
     HolobeamError
         If the unit can't be posed or solved.
     """
-    return run_unit(unit, device) if isinstance(unit, Unit) else run_timing(unit, device)
+    if isinstance(unit, Unit):
+        return run_unit(unit, device)
+    return run_timing(unit, device, patience)
 
 
 def run_unit(unit: Unit, device: str = "cpu") -> Made:
@@ -153,11 +179,23 @@ def _nothing() -> pa.Table:
     return pa.table({"channel": pa.array([], pa.int32()), "sum_rate": pa.array([], pa.float64())})
 
 
-def run_timing(unit: TimingUnit, device: str = "cpu") -> Made:
+def run_timing(unit: TimingUnit, device: str = "cpu", patience: Patience | None = None) -> Made:
     """Measure the solve time of a case, with a warm-up that is not counted.
 
-    Channels are drawn and the problem is posed before the clock runs. How busy the machine was with
-    other work is measured too: such rows are marked as contended.
+    Channels are drawn and the problem is posed before the clock runs. It runs while the machine is
+    idle: a repeat beside which others worked is done again while ``patience`` lasts, and the least
+    disturbed repeats are kept, whatever their time. Solves of milliseconds are repeated back to
+    back for :data:`WINDOW`, and their mean is one repeat: the system's clock of others' work ticks
+    in hundredths of a second.
+
+    Parameters
+    ----------
+    unit
+        What to time.
+    device
+        Where tensors live.
+    patience
+        What is left to spend on waiting for an idle machine and on more repeats; none by default.
     """
     import pyarrow as pa
 
@@ -173,33 +211,52 @@ def run_timing(unit: TimingUnit, device: str = "cpu") -> Made:
     try:
         problem = pose(unit.case, 0, unit.batch, device)
         answer(unit.case, problem)
+        short = _solve_seconds(unit, problem, device, 1)
     except UnsupportedError as error:
         empty = pa.table({"seconds": pa.array([], pa.float64())})
-        content = encode_table(empty, {**meta, "unsupported": str(error)})
+        content = encode_table(empty, {**meta, "unsupported": str(error), "contended": False})
         return Made(content, 0, time.perf_counter() - begin, str(error))
-    rows: dict[str, list[Any]] = {"seconds": [], "cpu_seconds": [], "others_busy": []}
-    for _ in range(unit.repeats):
-        others, wall, cpu = _busy_seconds(), time.perf_counter(), time.process_time()
+    solves = min(MOST_SOLVES, max(1, round(WINDOW / short)))
+    rows = _quiet_rows(unit, problem, device, solves, patience or Patience())
+    contended = rows[len(rows) // 2]["others_busy"] > BUSY_CORES
+    content = encode_table(
+        pa.Table.from_pylist(rows), {**meta, "solves": solves, "contended": contended}
+    )
+    seconds = time.perf_counter() - begin
+    return Made(content, unit.repeats * unit.batch, seconds, contended=contended)
+
+
+def _quiet_rows(
+    unit: TimingUnit, problem: Downlink, device: str, solves: int, patience: Patience
+) -> list[dict[str, float]]:
+    """Repeats of a measurement, the least disturbed ones first."""
+    patience.wait_until_idle()
+    rows: list[dict[str, float]] = []
+    quiet = 0
+    while len(rows) < unit.repeats or (quiet < unit.repeats and patience.left > 0):
+        watch, cpu = Watch(), time.process_time()
+        seconds = _solve_seconds(unit, problem, device, solves)
+        used = (time.process_time() - cpu) / solves
+        rows.append({"seconds": seconds, "cpu_seconds": used, "others_busy": watch.others()})
+        if rows[-1]["others_busy"] <= BUSY_CORES:
+            quiet += 1
+            continue
+        patience.spend(seconds * solves)
+        if patience.left > 0:
+            patience.wait_until_idle()
+    return sorted(rows, key=lambda row: row["others_busy"])[: unit.repeats]
+
+
+def _solve_seconds(unit: TimingUnit, problem: Downlink, device: str, solves: int) -> float:
+    """Mean time of a solve."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(solves):
         answer(unit.case, problem)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        spent, used = time.perf_counter() - wall, time.process_time() - cpu
-        rows["seconds"].append(spent)
-        rows["cpu_seconds"].append(used)
-        rows["others_busy"].append(max(0.0, _busy_seconds() - others - used) / spent)
-    content = encode_table(pa.table(rows), meta)
-    return Made(content, unit.repeats * unit.batch, time.perf_counter() - begin)
-
-
-def _busy_seconds() -> float:
-    """Seconds that all cores together have worked since the machine started; 0 where unknown."""
-    try:
-        with open("/proc/stat", encoding="ascii") as file:
-            ticks = [int(part) for part in file.readline().split()[1:9]]
-    except (OSError, ValueError):
-        return 0.0
-    idle = ticks[3] + ticks[4]
-    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - begin) / solves
 
 
 def versions() -> dict[str, str]:
