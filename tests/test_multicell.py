@@ -6,14 +6,10 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import holobeam as hb
 from holobeam import Downlink, MultiCell, frontends
-from holobeam.digital.cells import capped_step, capping_price
 from holobeam.digital.wmmse import bisected_step
-from holobeam.errors import InputError, ShapeError
 from holobeam.testing import gaussian
 
 SPACING = 0.2 * 299_792_458.0 / 28e9
@@ -252,20 +248,6 @@ def test_capped_step_reaches_the_optimum_of_its_programme(budget):
         assert float(mine) == pytest.approx(goal.value, rel=1e-5)
 
 
-@given(st.integers(0, 10**6), st.floats(-6, 6), st.integers(0, 3))
-def test_capping_price_meets_the_budget(seed, log_budget, zeros):
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.rand(2, 5, generator=generator, dtype=torch.float64) ** 4
-    energy = torch.rand(2, 5, generator=generator, dtype=torch.float64) ** 4
-    values[:, :zeros], energy[:, :zeros] = 0.0, 0.0
-    budget = torch.full((2,), 10.0**log_budget, dtype=torch.float64)
-    mu = capping_price(values, energy, budget)
-    live = energy > 0
-    power = torch.where(live, energy / (values + mu[:, None]).square(), 0.0).sum(dim=1)
-    assert (power <= budget * (1 + 1e-10)).all()
-    assert ((mu == 0) | (power >= budget * (1 - 1e-8))).all()
-
-
 # -- agreement with one cell ----
 
 
@@ -406,54 +388,3 @@ def test_an_absent_world_gets_a_feasible_answer_and_rate_zero():
             assert (solution.rates[0] == 0).all(), name
             assert torch.isfinite(solution.digital).all()
             assert solution.violation.max() <= 1e-9
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"power_per_rf_chain": torch.ones(3)}, r"power_per_rf_chain: .*\(3, 3, 4\)"),
-        ({"power_per_rf_chain": -1.0}, "power_per_rf_chain: .*positive"),
-        ({"power": torch.ones(2)}, r"power: .*\(3, 3\)"),
-        ({"power": 1.0, "power_per_rf_chain": 1.0}, "power: .*both"),
-        ({}, "power: .*neither"),
-        ({"power": 1.0, "power_at": "per_rf_chain"}, "power_at"),
-        ({"power_per_rf_chain": 1.0, "power_at": "feeds"}, "power_at"),
-        ({"power": 1.0, "streams": 3}, "streams: got 3 for users with 2 antennas"),
-        ({"power": 1.0, "streams": 0}, "streams"),
-        ({"power": 1.0, "noise_power": 0.0}, "noise_power"),
-        ({"power": 1.0, "weights": torch.zeros(2)}, "weights"),
-        ({"power": 1.0, "true_h": torch.ones(1, 3, 3, 2, 2, 24) * 1j}, "true_h"),
-    ],
-)
-def test_bad_input_is_named(options, match):
-    with pytest.raises(InputError, match=match):
-        MultiCell(_channels(), HARDWARE["lorentzian"], **options)
-
-
-def test_bad_channels_and_front_ends_are_named():
-    h, good = _channels(), HARDWARE["lorentzian"]
-    cases = [
-        (h[:, 0], good, ShapeError, "h: .*6|h: .*cells"),
-        (h[:, :2], good, ShapeError, "axes 1"),
-        (h.real, good, InputError, "complex"),
-        (h * torch.nan, good, InputError, "NaN"),
-        (h[..., :20], good, ShapeError, "antennas"),
-        (h, [good, good], ShapeError, "one for each of 3"),
-        (h, [good, good, HARDWARE["binary"]], InputError, "element set"),
-        (h, "dma", InputError, "frontend"),
-        (h, frontends.Frontend(FEED.expand(2, -1, -1), good.element_set), ShapeError, "subcarr"),
-    ]
-    for channel, frontend, kind, match in cases:
-        with pytest.raises(kind, match=match):
-            MultiCell(channel, frontend, power=1.0)
-
-
-def test_capped_step_keeps_what_is_not_finite():
-    rows = torch.full((1, 1, 2, 2), torch.nan, dtype=torch.complex128)
-    old = gaussian((1, 1, 2, 1), 0)
-    wanted = torch.ones(1, 1, 2, 1, dtype=torch.complex128)
-    try:
-        new = capped_step(rows, wanted, None, torch.ones(1, 1), old)
-    except torch.linalg.LinAlgError:
-        pytest.fail("a channel that is not finite must not raise for the batch")
-    assert torch.equal(new, old)

@@ -1,6 +1,7 @@
 """Solvers on many cells: monotone, feasible, the same for any batch, and refusals that explain."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import holobeam as hb
 from holobeam import Downlink, MultiCell, frontends, solvers
-from holobeam.analog import closest_point
+from holobeam.analog import closest_point, coordinate_descent
 from holobeam.digital.zero_forcing_cells import cell_zero_forcing, published_zero_forcing
 from holobeam.errors import InputError, UnsupportedError
 from holobeam.solvers import Alternating, Chain, Restart, make_state
@@ -187,6 +188,20 @@ def test_extrapolation_and_relaxed_starts_pay():
         )  # fmt: skip
         full = hb.solve(problem, "wmmse-cd", max_iterations=60)
         assert float(full.sum_rate.mean()) > gain * float(plain.sum_rate.mean()), hardware
+
+
+@pytest.mark.slow
+def test_one_short_run_is_near_the_best_of_many_long_ones():
+    """Asked of thirty iterations from one start: 92 % of ten starts of 200, on fresh channels."""
+    problem = MultiCell(MODEL.sample(12, seed=7), HARDWARE["dma"], power_per_rf_chain=100.0 / 32)
+    options = {
+        "analog": partial(coordinate_descent, sweeps=5),
+        "digital_sweeps": 3,
+        "noise_schedule": (),
+    }
+    short = hb.solve(problem, "wmmse-cd", max_iterations=30, **options)
+    best = hb.solve(problem, "wmmse-cd", max_iterations=200, starts=10, **options)
+    assert float(short.sum_rate.mean()) >= 0.92 * float(best.sum_rate.mean())
 
 
 def test_those_who_know_one_cell_say_so():
