@@ -19,6 +19,7 @@ from benchmarks import (
     engine,
     hardware,
     kernels,
+    multicell,
     phase_shifters,
     published,
     surfaces,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "phase-shifters": phase_shifters.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,
+    "multicell": multicell.tables,
     "engine": engine.tables,
     "binary": binary.tables,
 }

@@ -87,7 +87,7 @@ def test_one_antenna_one_user_one_chain():
         for entry in solvers.available():
             solution = _solve(problem, entry.name)
             if solution is not None and not (
-                entry.name == "random" and hardware.name == "rhs-binary"
+                entry.name in {"random", "wmmse-projection"} and hardware.name == "rhs-binary"
             ):
                 assert torch.allclose(solution.sum_rate, expected), (entry.name, hardware.name)
 

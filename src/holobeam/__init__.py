@@ -2,7 +2,7 @@
 
 from holobeam import analog, arrays, channels, digital, errors, frontends, problems, solvers, units
 from holobeam.errors import HolobeamError
-from holobeam.problems import Downlink
+from holobeam.problems import Downlink, MultiCell
 from holobeam.solvers import Solution, Solver, Status, solve, solver
 
 __version__ = "0.1.0"
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Downlink",
     "HolobeamError",
+    "MultiCell",
     "Solution",
     "Solver",
     "Status",

@@ -125,24 +125,6 @@ def sphere(quadratic: Quadratic, q: Controls, element_set: ElementSet, **options
     return _minimise(quadratic, q, element_set, **{"method": "sd", **options})
 
 
-def closest_point(quadratic: Quadratic, q: Controls, element_set: ElementSet) -> Controls:
-    """Minimum-norm unconstrained minimiser, projected onto the set: any set, not monotone.
-
-    ``q`` matters only where the quadratic is not finite: there it stays.
-
-    Notes
-    -----
-    Source: baseline of the multicell paper (our reading); docs/methods.md, section 14.
-    """
-    a, b = wide(quadratic).dense()
-    finite = torch.isfinite(torch.view_as_real(a)).all(dim=(1, 2, 3))
-    finite &= torch.isfinite(torch.view_as_real(b)).all(dim=(1, 2))
-    safe = torch.where(finite[:, None, None], a, torch.zeros_like(a))
-    free = torch.linalg.pinv(safe, rtol=1e-10, hermitian=True) @ b.unsqueeze(-1)
-    wanted = element_set.project(free.reshape(q.shape)).to(q.dtype)
-    return torch.where(finite[:, None, None], wanted, q)
-
-
 def flips(quadratic: Quadratic, q: Controls, element_set: ElementSet) -> np.ndarray[Any, Any]:
     """Change of the value by flipping each control alone, ``(B, N C)``: >= 0 at a 1-opt point."""
     matrix, c, x, _, _ = signs_of(quadratic, q, element_set)

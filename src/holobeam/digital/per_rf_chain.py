@@ -39,23 +39,7 @@ def row_step(
     the loop over rows runs in torch.
     """
     wanted = torch.diag_embed(weights.mse_weights * weights.decoders)
-    if digital.device.type != "cpu":
-        return row_step_torch(link, weights, limit, digital, joint=joint, sweeps=sweeps)
-    from holobeam.kernels import cpu
-
-    wide = torch.complex128
-    out = digital.to(wide).contiguous().clone()
-    cpu.row_sweep(
-        link.e.to(wide).contiguous().numpy(),
-        weights.cost.double().contiguous().numpy(),
-        wanted.to(wide).resolve_conj().contiguous().numpy(),
-        limit.double().contiguous().numpy(),
-        out.numpy(),
-        joint,
-        sweeps,
-        cpu.available_threads(),
-    )
-    return out.to(digital.dtype)
+    return update_rows(link.e, weights.cost, wanted, limit, digital, joint=joint, sweeps=sweeps)
 
 
 def row_step_torch(
@@ -68,15 +52,63 @@ def row_step_torch(
     sweeps: int = 1,
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """Do the same row updates in torch: any device; the oracle of the kernel."""
-    cost = weights.cost
     wanted = torch.diag_embed(weights.mse_weights * weights.decoders)
+    return _update_rows_torch(
+        link.e, weights.cost, wanted, limit, digital, joint=joint, sweeps=sweeps
+    )
+
+
+def update_rows(
+    e: Complex[Tensor, "batch subcarriers rows rf_chains"],
+    cost: Float[Tensor, "batch subcarriers rows"],
+    wanted: Complex[Tensor, "batch subcarriers rows streams"],
+    limit: Float[Tensor, "batch rf_chains"],
+    digital: Complex[Tensor, "batch subcarriers rf_chains streams"],
+    *,
+    joint: bool,
+    sweeps: int = 1,
+) -> Complex[Tensor, "batch subcarriers rf_chains streams"]:
+    """Sweep the rows of V on ``sum_f V^H E^H diag(c) E V - 2 Re tr(wanted^H E V)``.
+
+    The form that one cell and many share: in a multi-cell problem the batch holds the cells, the
+    rows of E are the whitened receivers of all users, and ``cost`` is one.
+    """
+    if digital.device.type != "cpu":
+        return _update_rows_torch(e, cost, wanted, limit, digital, joint=joint, sweeps=sweeps)
+    from holobeam.kernels import cpu
+
+    wide = torch.complex128
+    out = digital.to(wide).contiguous().clone()
+    cpu.row_sweep(
+        e.to(wide).resolve_conj().contiguous().numpy(),
+        cost.double().contiguous().numpy(),
+        wanted.to(wide).resolve_conj().contiguous().numpy(),
+        limit.double().contiguous().numpy(),
+        out.numpy(),
+        joint,
+        sweeps,
+        cpu.available_threads(),
+    )
+    return out.to(digital.dtype)
+
+
+def _update_rows_torch(
+    e: Tensor,
+    cost: Tensor,
+    wanted: Tensor,
+    limit: Tensor,
+    digital: Tensor,
+    *,
+    joint: bool,
+    sweeps: int,
+) -> Tensor:
     digital = digital.clone()
     subcarriers = digital.shape[1]
     for _ in range(sweeps):
         for r in range(digital.shape[2]):
-            path = link.e[:, :, :, r]
+            path = e[:, :, :, r]
             stiffness = (cost * path.abs().square()).sum(dim=2)
-            error = wanted - cost.unsqueeze(3) * link.received(digital)
+            error = wanted - cost.unsqueeze(3) * (e @ digital)
             want = (path.conj().unsqueeze(3) * error).sum(dim=2)
             want = want + stiffness.unsqueeze(2) * digital[:, :, r]
             energy = want.abs().square().sum(dim=2)

@@ -83,7 +83,7 @@ def bisected_step(
     cost = weights.cost.double()
     form = (back * cost.unsqueeze(2)) @ wide.e
     right = back * (weights.mse_weights * weights.decoders).unsqueeze(2)
-    root = _inverse_root(priced_metric(wide, torch.ones_like(cost[:, :, 0])))
+    root = inverse_root(priced_metric(wide, torch.ones_like(cost[:, :, 0])))
     values, basis = torch.linalg.eigh(root.mH @ form @ root)
     turned = basis.mH @ root.mH @ right
     values = torch.maximum(values, 1e-14 * _top(values))
@@ -148,7 +148,7 @@ def _multiplier(values: Tensor, energy: Tensor, budget: Tensor, *, joint: bool) 
     return torch.where(bound, high, torch.zeros_like(high)).expand(batch, subcarriers)
 
 
-def _inverse_root(metric: Tensor) -> Tensor:
+def inverse_root(metric: Tensor) -> Tensor:
     """Matrix W with ``W^H G W = I`` on the range of G, zero on its null space."""
     values, basis = torch.linalg.eigh(metric)
     top = values.amax(dim=-1, keepdim=True)

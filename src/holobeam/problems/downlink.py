@@ -129,6 +129,14 @@ class Downlink:
         return int(self.h.shape[3] if self.basis is None else self.basis.shape[3])
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of ``control`` and ``digital``."""
+        return {
+            "control": (self.batch, self.frontend.antennas, self.frontend.controls),
+            "digital": (self.batch, int(self.h.shape[1]), self.chains, self.users),
+        }
+
+    @property
     def present(self) -> Tensor:
         """Whether each user has a channel at all, ``(B, K)``."""
         return (self.h != 0).any(dim=3).any(dim=1)
@@ -309,6 +317,18 @@ class Downlink:
             return self.basis
         eye = torch.eye(self.h.shape[3], dtype=self.h.dtype, device=self.h.device)
         return eye.expand(self.batch, self.h.shape[1], -1, -1)
+
+    def radiated_power(self, precoder: Tensor) -> Float[Tensor, " batch"]:
+        """``||A V||_F^2``, mean over subcarriers."""
+        return precoder.abs().square().sum(dim=(2, 3)).mean(dim=1)
+
+    def dc_power(self, precoder: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
+        """DC power: the amplifiers deliver what is counted, and the loss where it is radiated."""
+        if self.power_at == "radiated":
+            output = self.radiated_power(precoder) / self.frontend.loss_amplitude**2
+        else:
+            output = self.radiated_power(digital)
+        return self.frontend.dc_power(output)
 
     def true_rates(self, control: Tensor, digital: Tensor) -> Float[Tensor, "batch users"]:
         """Rates on ``true_h`` where given, else on ``h``; the power is what the design spends."""

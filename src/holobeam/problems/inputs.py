@@ -21,18 +21,23 @@ _UTILITIES: tuple[Utility, ...] = ("sum_rate", "proportional_fair")
 
 def channels(name: str, h: Tensor) -> Tensor:
     """Return channels as ``(B, F, K, N)`` complex64 or complex128."""
+    axes = ("batch", "subcarriers", "users", "antennas")
+    right = "(batch, subcarriers, users, antennas) or (batch, users, antennas)"
+    return channel_tensor(name, h, (3, 4), right, axes)
+
+
+def channel_tensor(
+    name: str, h: Tensor, ranks: tuple[int, ...], right: str, axes: tuple[str, ...]
+) -> Tensor:
+    """Return a finite complex tensor of one of the ranks, without empty axes."""
     if not isinstance(h, Tensor):
         raise InputError(name, f"got {type(h).__name__}", "need a complex torch.Tensor")
     if h.dtype not in {torch.complex64, torch.complex128}:
         raise InputError(name, f"got dtype {h.dtype}", "need complex64 or complex128")
-    if h.ndim not in {3, 4}:
-        raise ShapeError(
-            name,
-            f"got shape {tuple(h.shape)} with {h.ndim} axes",
-            "need (batch, subcarriers, users, antennas) or (batch, users, antennas)",
-        )
-    h = h.unsqueeze(1) if h.ndim == 3 else h
-    axes = ("batch", "subcarriers", "users", "antennas")
+    if h.ndim not in ranks:
+        wrong = f"got shape {tuple(h.shape)} with {h.ndim} axes"
+        raise ShapeError(name, wrong, f"need {right}")
+    h = h.unsqueeze(1) if h.ndim < len(axes) else h
     empty = [axis for axis, size in zip(axes, h.shape, strict=True) if size == 0]
     if empty:
         raise ShapeError(name, f"got shape {tuple(h.shape)}", f"axis {empty[0]} is empty")
@@ -91,13 +96,13 @@ def utility(value: str) -> Utility:
 def power(value: float | Tensor, place: str, h: Tensor, frontend: Frontend) -> Tensor:
     """Return budgets ``(B,)``, or ``(B, R)`` under per-chain limits."""
     batch = h.shape[0]
-    tensor = check_positive("power", _real("power", value, h))
+    tensor = check_positive("power", real_tensor("power", value, h))
     if place != "per_rf_chain":
-        return _broadcast("power", tensor, (batch,), h)
+        return broadcast("power", tensor, (batch,), h)
     chains = frontend.rf_chains
     if tensor.ndim == 1 and tensor.shape[0] == batch and batch != chains:
         tensor = tensor.unsqueeze(1)
-    return _broadcast("power", tensor, (batch, chains), h)
+    return broadcast("power", tensor, (batch, chains), h)
 
 
 def noise(
@@ -113,30 +118,35 @@ def noise(
         raise InputError("snr_db", f"of snr_db and noise_power {got}", "give exactly one of them")
     shape = (h.shape[0], h.shape[2])
     if noise_power is not None:
-        tensor = check_positive("noise_power", _real("noise_power", noise_power, h))
-        return _broadcast("noise_power", tensor, shape, h)
-    tensor = check_finite("snr_db", _real("snr_db", snr_db if snr_db is not None else 0.0, h))
+        tensor = check_positive("noise_power", real_tensor("noise_power", noise_power, h))
+        return broadcast("noise_power", tensor, shape, h)
+    tensor = check_finite("snr_db", real_tensor("snr_db", snr_db if snr_db is not None else 0.0, h))
     total = watts.sum(dim=1) if place == "per_rf_chain" else watts
-    ratio = 10.0 ** (-_broadcast("snr_db", tensor, (h.shape[0],), h) / 10.0)
+    ratio = 10.0 ** (-broadcast("snr_db", tensor, (h.shape[0],), h) / 10.0)
     return (total * ratio).unsqueeze(1).expand(shape).contiguous()
 
 
 def weights(value: Tensor | None, h: Tensor) -> Tensor:
     """Return user weights ``(B, K)``."""
-    shape = (h.shape[0], h.shape[2])
+    return user_weights(value, (h.shape[0], h.shape[2]), h)
+
+
+def user_weights(value: Tensor | None, shape: tuple[int, ...], h: Tensor) -> Tensor:
+    """Return user weights of a shape, >= 0 and not all 0."""
     if value is None:
         return torch.ones(shape, dtype=h.real.dtype, device=h.device)
-    tensor = check_finite("weights", _real("weights", value, h))
+    tensor = check_finite("weights", real_tensor("weights", value, h))
     if bool((tensor < 0).any()) or not bool((tensor > 0).any()):
         raise InputError(
             "weights",
             f"smallest {float(tensor.min()):g}, largest {float(tensor.max()):g}",
             "need weights >= 0, at least one positive",
         )
-    return _broadcast("weights", tensor, shape, h)
+    return broadcast("weights", tensor, shape, h)
 
 
-def _real(name: str, value: float | Tensor, h: Tensor) -> Tensor:
+def real_tensor(name: str, value: float | Tensor, h: Tensor) -> Tensor:
+    """Return a number or real tensor in the precision and on the device of h."""
     # A Python number must not pass through torch's default single precision.
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
     if tensor.is_complex():
@@ -144,7 +154,8 @@ def _real(name: str, value: float | Tensor, h: Tensor) -> Tensor:
     return tensor.to(dtype=h.real.dtype, device=h.device)
 
 
-def _broadcast(name: str, tensor: Tensor, shape: tuple[int, ...], h: Tensor) -> Tensor:
+def broadcast(name: str, tensor: Tensor, shape: tuple[int, ...], h: Tensor) -> Tensor:
+    """Expand to a shape, or say what would broadcast."""
     try:
         return tensor.expand(shape).contiguous()
     except RuntimeError:

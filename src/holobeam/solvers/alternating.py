@@ -9,11 +9,22 @@ import torch
 from torch import Tensor
 
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
-from holobeam.digital.link import Link, Weights
+from holobeam.digital.cells import CellLink
+from holobeam.digital.link import Link
 from holobeam.frontends.element_sets import Interval, Points
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.multicell import MultiCell
 from holobeam.solvers import fused
-from holobeam.solvers.base import Pass, Record, Solver, State, choose
+from holobeam.solvers.base import (
+    EVERY_PROBLEM,
+    AnyProblem,
+    Pass,
+    Record,
+    Solver,
+    State,
+    choose,
+)
+from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.starts import (
     digital_start,
     digital_target,
@@ -46,7 +57,7 @@ class Memory:
     The compiled loop leaves the link out.
     """
 
-    link: Link | None
+    link: Link | CellLink | None
     count: int
     momentum: Momentum | None
 
@@ -75,6 +86,11 @@ class Alternating(Solver):
         Leap along the last change of the controls before each sweep, kept only if it helps.
     share
         With ``relax``: share of elements that the first quantisation puts above the middle level.
+    digital_sweeps
+        Digital steps with the same receivers and weights: more than one pays under per-chain
+        limits, where a step visits each row once.
+    refresh
+        Whether receivers and weights are renewed between the digital step and the controls.
     equal_power
         Whether the first digital precoder gives every user the same power (else plain RZF).
 
@@ -85,6 +101,7 @@ class Alternating(Solver):
     """
 
     stackable: ClassVar[bool] = True
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "wmmse-cd"
     analog: AnalogUpdate = coordinate_descent
@@ -92,10 +109,18 @@ class Alternating(Solver):
     noise_schedule: tuple[float, ...] = ()
     extrapolate: bool = False
     share: float = QUANTISING_SHARES[0]
+    digital_sweeps: int = 1
+    refresh: bool = True
     equal_power: bool = True
 
+    def supports(self, problem: AnyProblem) -> str | None:
+        """Serves every front-end; the fit to a digital precoder knows one cell."""
+        if isinstance(problem, MultiCell) and self.begin in {"fit", "fit-random"}:
+            return "it starts from the fully digital precoder of one cell; use wmmse-cd"
+        return super().supports(problem)
+
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Begin as :attr:`begin` says, or at ``start`` (then no noise schedule is run)."""
         if start is not None:
@@ -118,27 +143,28 @@ class Alternating(Solver):
         """Whether the noise schedule is over."""
         return bool(state.memory.count > len(self.noise_schedule))
 
-    def advance(self, problem: Downlink, state: State, count: int) -> State:
+    def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
         if not self._compiled(problem, state):
             return super().advance(problem, state, count)
         return fused.alternate(self, problem, state, None, count).state
 
-    def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
         """All iterations at once in the compiled loop where it serves."""
         if not self._compiled(problem, state) or self.keep != "best":
             return super().run(problem, state, record, count)
         return fused.alternate(self, problem, state, record, count)
 
-    def _compiled(self, problem: Downlink, state: State) -> bool:
+    def _compiled(self, problem: AnyProblem, state: State) -> bool:
         # A subclass with steps of its own is not what was compiled.
         return (
             type(self).step is Alternating.step
             and self.analog is coordinate_descent
+            and self.refresh
             and fused.serves(problem, state)
         )
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""
         if state.memory.link is None:
             linked = replace(state.memory, link=problem.link(state.control))
@@ -152,16 +178,24 @@ class Alternating(Solver):
         link, momentum = state.memory.link, state.memory.momentum
         if momentum is not None and noisy:
             momentum = replace(momentum, previous=state.control)
-        digital = at.digital_step(link, at.weights(link, state.digital), state.digital)
+        weights = at.weights(link, state.digital)
+        digital = self._digital(at, link, weights, state.digital)
         control = state.control
         if not problem.frontend.is_digital:
-            weights = at.weights(link, digital)
-            control, digital = move_controls(self.analog, at, weights, control, digital)
+            weights = at.weights(link, digital) if self.refresh else weights
+            moved = move_controls(self.analog, at, weights, control, digital)
+            guarded = isinstance(at, MultiCell) and at.power_at == "radiated"
+            control, digital = keep_what_gains(at, (control, digital), moved) if guarded else moved
         return self._state(problem, control, digital, count + 1, momentum)
+
+    def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
+        for _ in range(self.digital_sweeps):
+            digital = problem.digital_step(link, weights, digital)
+        return digital
 
     def _state(
         self,
-        problem: Downlink,
+        problem: AnyProblem,
         control: Tensor,
         digital: Tensor,
         count: int,
@@ -175,7 +209,7 @@ class Alternating(Solver):
             control, digital, problem.utility(link, digital), Memory(link, count, momentum)
         )
 
-    def _first(self, problem: Downlink, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _first(self, problem: AnyProblem, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.begin in {"fit", "fit-random"} and not problem.frontend.is_digital:
             pick = matched_control if self.begin == "fit" else random_control
             if fused.serves(problem):
@@ -190,15 +224,16 @@ class Alternating(Solver):
         link = problem.link(control)
         return control, digital_start(problem, link, equal_power=self.equal_power)
 
-    def _quantised(self, problem: Downlink, generator: torch.Generator) -> Tensor:
+    def _quantised(self, problem: AnyProblem, generator: torch.Generator) -> Tensor:
         easier = relax(problem)
         surface = isinstance(easier.frontend.element_set, Interval)
+        surface = surface and isinstance(problem, Downlink)
         solver = surface_solver() if surface else replace(self, begin="matched")
         solution = solver(easier, generator=generator)
         return quantised_control(problem, solution.control, self.share)
 
 
-def scale_is_free(problem: Downlink) -> bool:
+def scale_is_free(problem: AnyProblem) -> bool:
     """Whether amplitudes may be swept over [0, inf): only the radiated power counts."""
     element_set = problem.frontend.element_set
     return (
@@ -209,14 +244,15 @@ def scale_is_free(problem: Downlink) -> bool:
 
 
 def move_controls(
-    analog: AnalogUpdate, problem: Downlink, weights: Weights, control: Tensor, digital: Tensor
+    analog: AnalogUpdate, problem: AnyProblem, weights: Any, control: Tensor, digital: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Better controls by an analog method; a free scale goes from amplitudes into V."""
     quadratic = problem.analog_quadratic(weights, digital)
-    if not scale_is_free(problem):
-        return analog(quadratic, control, problem.frontend.element_set), digital
-    control = analog(quadratic, control, Interval(0.0, float("inf")))
-    return normalise_amplitudes(control, digital)
+    free = scale_is_free(problem)
+    bounds: Any = Interval(0.0, float("inf")) if free else problem.frontend.element_set
+    # Cells are batch entries of the quadratic.
+    control = analog(quadratic, control.flatten(0, -3), bounds).view_as(control)
+    return normalise_amplitudes(control, digital) if free else (control, digital)
 
 
 def surface_solver(**options: Any) -> Alternating:
@@ -231,7 +267,7 @@ def surface_solver(**options: Any) -> Alternating:
     return Alternating(**{**defaults, **options})
 
 
-def _leap(problem: Downlink, state: State) -> State:
+def _leap(problem: AnyProblem, state: State) -> State:
     """Try controls further along their last change; keep them where the true utility gains."""
     memory: Memory = state.memory
     momentum = memory.momentum
@@ -239,10 +275,10 @@ def _leap(problem: Downlink, state: State) -> State:
     control, previous = state.control, momentum.previous
     free = scale_is_free(problem)
     if free:
-        total, before = control.real.sum(dim=(1, 2)), previous.real.sum(dim=(1, 2))
-        ratio = torch.where(before > 0, total / before, torch.ones_like(before))
-        previous = previous * ratio[:, None, None]
-    ahead = control + momentum.stride[:, None, None] * (control - previous)
+        total, before = (q.real.sum(dim=(-2, -1), keepdim=True) for q in (control, previous))
+        previous = previous * torch.where(before > 0, total / before, torch.ones_like(before))
+    stride = momentum.stride.view(-1, *[1] * (control.ndim - 1))
+    ahead = control + stride * (control - previous)
     bounds = Interval(0.0, float("inf")) if free else problem.frontend.element_set
     ahead = bounds.project(ahead)
     link = problem.link(ahead)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, UnsupportedError, check_count, check_finite
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.multicell import MultiCell
+from holobeam.problems.problem import Problem
 from holobeam.solvers.loop import (
     Pass,
     Progress,
@@ -25,6 +27,8 @@ from holobeam.solvers.loop import (
 from holobeam.solvers.solution import Solution
 
 __all__ = [
+    "EVERY_PROBLEM",
+    "AnyProblem",
     "BestOf",
     "Chain",
     "Pass",
@@ -38,8 +42,15 @@ __all__ = [
     "choose",
     "make_generator",
     "make_state",
+    "mismatch",
+    "refusal",
     "take",
 ]
+
+AnyProblem: TypeAlias = Any
+"""A :class:`Problem`; every solver narrows it to what it serves, see :attr:`Solver.problems`."""
+
+EVERY_PROBLEM: tuple[type, ...] = (Downlink, MultiCell)
 
 # Complex numbers of channels up to which starts share one batch: beyond it nothing is gained.
 _STACKED = 2**22
@@ -61,9 +72,12 @@ class Solver:
         A channel is stalled when so many steps in a row gave no better point.
     keep
         ``best`` returns the best point met, ``last`` the last one.
+    problems
+        Classes of problems it is written for.
     """
 
     closed_form: ClassVar[bool] = False
+    problems: ClassVar[tuple[type, ...]] = (Downlink,)
     stackable: ClassVar[bool] = False
     """Whether variants differ in their start alone, so that starts can share one batch."""
 
@@ -73,27 +87,27 @@ class Solver:
     patience: int = 50
     keep: str = "best"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Reason why this solver can't serve the problem, or None."""
-        return None
+        return mismatch(self, problem)
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Make the first state, from ``start`` where given."""
         raise NotImplementedError
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """One iteration: pure and differentiable."""
         raise NotImplementedError
 
-    def advance(self, problem: Downlink, state: State, count: int) -> State:
+    def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations; a fused kernel overrides this alone."""
         for _ in range(count):
             state = self.step(problem, state)
         return state
 
-    def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
         """Advance by at most ``count`` iterations and keep the record of the best point.
 
         One step at a time here. A fused kernel overrides this, with its own record of what it
@@ -130,7 +144,7 @@ class Solver:
 
     def __call__(
         self,
-        problem: Downlink,
+        problem: AnyProblem,
         *,
         seed: int | None = None,
         generator: torch.Generator | None = None,
@@ -177,20 +191,16 @@ class Solver:
         )
 
 
-def make_state(problem: Downlink, control: Tensor, digital: Tensor, memory: Any = None) -> State:
+def make_state(problem: Problem, control: Tensor, digital: Tensor, memory: Any = None) -> State:
     """State at a point, with its utility."""
     return State(control, digital, problem.utility(problem.link(control), digital), memory)
 
 
-def as_state(problem: Downlink, start: State | Solution | None) -> State | None:
+def as_state(problem: Problem, start: State | Solution | None) -> State | None:
     """Check a warm start and make it feasible."""
     if start is None:
         return None
-    shapes = {
-        "control": (problem.batch, problem.frontend.antennas, problem.frontend.controls),
-        "digital": (problem.batch, problem.h.shape[1], problem.chains, problem.users),
-    }
-    for name, shape in shapes.items():
+    for name, shape in problem.shapes.items():
         tensor = getattr(start, name)
         if tuple(tensor.shape) != shape:
             raise ShapeError(f"start.{name}", f"got shape {tuple(tensor.shape)}", f"need {shape}")
@@ -209,9 +219,22 @@ def make_generator(seed: int | None, generator: torch.Generator | None) -> torch
     return torch.Generator().manual_seed(seed)
 
 
-def check_supported(solver: Solver, problem: Downlink) -> None:
+def mismatch(solver: Solver, problem: AnyProblem) -> str | None:
+    """Reason why a solver can't serve this kind of problem, or None."""
+    if isinstance(problem, solver.problems):
+        return None
+    served = " or ".join(kind.__name__ for kind in solver.problems)
+    return f"it designs for {served}, not for {type(problem).__name__}; see solvers.available()"
+
+
+def refusal(solver: Solver, problem: AnyProblem) -> str | None:
+    """First reason why a solver can't serve: the kind of problem, or what its ``supports`` says."""
+    return mismatch(solver, problem) or solver.supports(problem)
+
+
+def check_supported(solver: Solver, problem: AnyProblem) -> None:
     """Raise :class:`UnsupportedError` with the solver's reason if it can't serve the problem."""
-    reason = solver.supports(problem)
+    reason = refusal(solver, problem)
     if reason is not None:
         raise UnsupportedError(f"{solver.name} can't serve this problem: {reason}")
 
@@ -220,18 +243,20 @@ def check_supported(solver: Solver, problem: Downlink) -> None:
 class Chain(Solver):
     """Run solvers one after the other, each from where the one before ended."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "chain"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """First reason of any link of the chain."""
-        return next((r for s in self.solvers if (r := s.supports(problem))), None)
+        return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 
     def refiner(self) -> Solver:
         """Return that of the last link."""
         return self.solvers[-1].refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         if not self.solvers:
             raise InputError("solvers", "the chain is empty", "give at least one solver")
@@ -250,19 +275,21 @@ class Chain(Solver):
 class Restart(Solver):
     """Run one solver from several starts and keep the best answer of each channel."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "restart"
     solver: Solver = field(default_factory=Solver)
     starts: int = 8
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Reason of the solver itself."""
-        return self.solver.supports(problem)
+        return refusal(self.solver, problem)
 
     def refiner(self) -> Solver:
         """Return that of the solver itself."""
         return self.solver.refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         check_count("starts", self.starts)
         generator = make_generator(options.pop("seed", None), options.pop("generator", None))
@@ -281,7 +308,7 @@ class Restart(Solver):
         assert best is not None
         return best
 
-    def _together(self, problem: Downlink, left: int) -> int:
+    def _together(self, problem: AnyProblem, left: int) -> int:
         """How many of the starts left to run as one batch."""
         room = _STACKED // problem.h.numel()
         return max(1, min(left, room)) if self.solver.stackable else 1
@@ -289,7 +316,7 @@ class Restart(Solver):
 
 def _stacked(
     variants: list[Solver],
-    problem: Downlink,
+    problem: AnyProblem,
     generator: torch.Generator,
     *,
     history: bool = False,
@@ -323,18 +350,20 @@ def _stacked(
 class BestOf(Solver):
     """Race solvers and keep the best answer of each channel."""
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "best-of"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """First reason of any racer."""
-        return next((r for s in self.solvers if (r := s.supports(problem))), None)
+        return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 
     def refiner(self) -> Solver:
         """Return that of the first racer."""
         return self.solvers[0].refiner()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         if not self.solvers:
             raise InputError("solvers", "nobody is racing", "give at least one solver")

@@ -17,7 +17,7 @@ from holobeam.digital.zero_forcing import (
     zero_forcing,
 )
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import BestOf, Solver, State, make_state
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, BestOf, Solver, State, make_state
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -51,7 +51,10 @@ class ClosedForm(Solver):
 
     def supports(self, problem: Downlink) -> str | None:
         """Zero forcing needs as many chains as users."""
-        return needs_chains(problem) if self.rule.startswith("zf") else None
+        mismatch = super().supports(problem)
+        if mismatch is None and self.rule.startswith("zf"):
+            return needs_chains(problem)
+        return mismatch
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
@@ -93,6 +96,8 @@ class DigitalWmmse(Solver):
         ``none`` on fully digital arrays; ``random`` draws them once.
     """
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "wmmse-digital"
     max_iterations: int = 500
     tolerance: float = 1e-8
@@ -100,17 +105,17 @@ class DigitalWmmse(Solver):
     select: bool = False
     controls: Literal["none", "random"] = "none"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Serves fully digital arrays, unless the controls are drawn at random."""
         if self.controls == "none" and not problem.frontend.is_digital:
             return (
                 f"it designs fully digital arrays, not {problem.frontend.name}; use wmmse-cd "
                 "or vp there"
             )
-        return None
+        return super().supports(problem)
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """RZF, plain or with equal powers, on the link of the controls."""
         if start is not None:
@@ -126,7 +131,7 @@ class DigitalWmmse(Solver):
             digital = digital_start(problem, link, equal_power=self.equal_power)
         return State(control, digital, problem.utility(link, digital), link)
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, then V."""
         link = state.memory
         digital = problem.digital_step(link, problem.weights(link, state.digital), state.digital)

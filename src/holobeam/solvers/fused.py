@@ -14,7 +14,7 @@ from torch import Tensor
 from holobeam.analog.coordinate import as_array
 from holobeam.frontends.element_sets import Interval
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Pass, Record, State
+from holobeam.solvers.base import AnyProblem, Pass, Record, State
 
 if TYPE_CHECKING:
     from holobeam.solvers.alternating import Alternating
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 _PATIENT = 2**62
 
 
-def serves(problem: Downlink, state: State | None = None) -> bool:
+def serves(problem: AnyProblem, state: State | None = None) -> bool:
     """Whether compiled loops serve a problem, from a state on.
 
     They know narrowband channels, one power budget, weighted sum rates, built-in element sets and
     CPU tensors without gradients.
     """
     return (
-        problem.h.device.type == "cpu"
+        isinstance(problem, Downlink)
+        and problem.h.device.type == "cpu"
         and not problem.h.requires_grad
         and not (state is not None and (state.control.requires_grad or state.digital.requires_grad))
         and problem.h.shape[1] == 1

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from holobeam.analog.projected_gradient import ascent_direction
+from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
-from holobeam.problems.downlink import Downlink
 from holobeam.solvers import fused
-from holobeam.solvers.base import Pass, Record, Solver, State
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Pass, Record, Solver, State
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -28,7 +28,7 @@ class Memory:
     The compiled loop leaves the link out.
     """
 
-    link: Link | None
+    link: Link | CellLink | None
     latent: Tensor
     velocity: Tensor
     count: int
@@ -57,6 +57,7 @@ class VariableProjection(Solver):
     """
 
     stackable: ClassVar[bool] = True
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "vp"
     max_iterations: int = 20
@@ -68,7 +69,7 @@ class VariableProjection(Solver):
     begin: str = "matched"
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Channel phases and equal-power RZF, or ``start``."""
         if start is not None:
@@ -90,19 +91,19 @@ class VariableProjection(Solver):
         """Random controls for every start but the first."""
         return self if index == 0 else replace(self, begin="random")
 
-    def advance(self, problem: Downlink, state: State, count: int) -> State:
+    def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
         if not self._compiled(problem, state):
             return super().advance(problem, state, count)
         return fused.climb(self, problem, state, None, count).state
 
-    def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
+    def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
         """All iterations at once in the compiled loop where it serves."""
         if not self._compiled(problem, state) or self.keep != "best":
             return super().run(problem, state, record, count)
         return fused.climb(self, problem, state, record, count)
 
-    def _compiled(self, problem: Downlink, state: State) -> bool:
+    def _compiled(self, problem: AnyProblem, state: State) -> bool:
         # A subclass with steps of its own is not what was compiled.
         return (
             type(self).step is VariableProjection.step
@@ -110,7 +111,7 @@ class VariableProjection(Solver):
             and hasattr(relaxed(problem.frontend.element_set), "kernel_code")
         )
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Ascend on the controls, project, refresh V."""
         memory: Memory = state.memory
         control, digital = state.control, state.digital
@@ -124,12 +125,16 @@ class VariableProjection(Solver):
             problem, control, digital, replace(memory, link=link, count=memory.count + 1)
         )
 
-    def _ascend(self, problem: Downlink, link: Link, state: State) -> tuple[Tensor, Memory]:
+    def _ascend(
+        self, problem: AnyProblem, link: Link | CellLink, state: State
+    ) -> tuple[Tensor, Memory]:
         memory: Memory = state.memory
         continuous = relaxed(problem.frontend.element_set)
         weights = problem.weights(link, state.digital)
         quadratic = problem.analog_quadratic(weights, state.digital)
-        direction = ascent_direction(quadratic, state.control, continuous)
+        # Cells are batch entries of the quadratic.
+        stacked = state.control.flatten(0, -3)
+        direction = ascent_direction(quadratic, stacked, continuous).view_as(state.control)
         velocity = direction + self.momentum * memory.velocity
         latent = continuous.project(memory.latent + self.size(memory.count) * velocity)
         control = problem.frontend.project(latent)
@@ -141,7 +146,7 @@ class VariableProjection(Solver):
         return self.first_step + (self.last_step - self.first_step) * min(count, last) / last
 
 
-def _judged(problem: Downlink, control: Tensor, digital: Tensor, memory: Memory) -> State:
+def _judged(problem: AnyProblem, control: Tensor, digital: Tensor, memory: Memory) -> State:
     link = problem.link(control) if memory.link is None else memory.link
     digital = problem.rescale(link, digital)
     return State(control, digital, problem.utility(link, digital), memory)

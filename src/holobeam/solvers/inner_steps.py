@@ -51,7 +51,7 @@ class InnerSteps(Solver):
         """Serves everything with something to control."""
         if problem.frontend.is_digital:
             return "it designs controls, and a fully digital array has none; use wmmse-digital"
-        return None
+        return super().supports(problem)
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from holobeam.errors import check_count
-from holobeam.problems.downlink import Downlink
+from holobeam.problems.problem import Problem
 from holobeam.solvers.solution import Status
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Run:
 
 
 def iterate(
-    solver: Solver, problem: Downlink, state: State, keep_history: bool, progress: Progress | None
+    solver: Solver, problem: Problem, state: State, keep_history: bool, progress: Progress | None
 ) -> Run:
     """Step until every channel is finished; a finished or non-finite channel stays as it is."""
     check_count("max_iterations", solver.max_iterations, 0)

@@ -10,8 +10,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from holobeam.analog.accelerated import accelerated_projected_gradient, block_coordinate_descent
+from holobeam.analog.projection import closest_point
 from holobeam.errors import InputError, check_count, unknown_name
-from holobeam.problems.downlink import Downlink
+from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.fairness import ProportionalFair
 from holobeam.solvers.refit import refitted
@@ -216,6 +217,21 @@ _BUILT_IN = (
         "every front-end",
     ),
     Entry(
+        "wmmse-projection",
+        _ALTERNATING,
+        "WMMSE with unconstrained controls, each moved to its nearest allowed value",
+        "multicell paper (our reading); methods 15",
+        "every front-end",
+        (("analog", closest_point), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "zf-cd",
+        "holobeam.solvers.zero_forcing_cells:ZeroForcingAlternating",
+        "zero forcing within each cell, controls by exact coordinate descent",
+        "multicell paper (our reading); methods 15",
+        "MultiCell with limits per RF chain, K S <= R",
+    ),
+    Entry(
         "vp",
         "holobeam.solvers.gradient:VariableProjection",
         "normalised projected gradient, digital part in closed form",
@@ -309,7 +325,7 @@ def solver(name: str, **options: Any) -> Solver:
 
 
 def solve(
-    problem: Downlink,
+    problem: Problem,
     method: str | Solver,
     *,
     seed: int | None = None,

@@ -13,7 +13,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from holobeam.errors import FileError
-from holobeam.problems.downlink import Downlink
+from holobeam.problems.problem import Problem
 
 
 class Status(IntEnum):
@@ -47,9 +47,9 @@ class Solution:
     problem
         What was solved.
     control
-        ``(B, N, C)``, on the element set.
+        ``(B, N, C)``, or ``(B, L, N, C)`` with many cells, on the element set.
     digital
-        ``(B, F, R, K)``, scaled to the budget.
+        ``(B, F, R, K)``, or ``(B, L, R, K S)``, within the budget.
     status
         ``(B,)`` of :class:`Status`.
     iterations
@@ -62,7 +62,7 @@ class Solution:
         Wall-clock time of the solve.
     """
 
-    problem: Downlink
+    problem: Problem
     control: Complex[Tensor, "batch antennas controls"]
     digital: Complex[Tensor, "batch subcarriers rf_chains users"]
     status: Int[Tensor, " batch"]
@@ -104,8 +104,8 @@ class Solution:
 
     @property
     def radiated_power(self) -> Float[Tensor, " batch"]:
-        """``||A V||_F^2``, mean over subcarriers."""
-        return self.precoder.abs().square().sum(dim=(2, 3)).mean(dim=1)
+        """``||A V||_F^2``, mean over subcarriers or summed over cells."""
+        return self.problem.radiated_power(self.precoder)
 
     @property
     def dc_power(self) -> Float[Tensor, " batch"]:
@@ -114,12 +114,7 @@ class Solution:
         The amplifiers deliver the radiated power and the insertion loss (or, where power is
         counted at the feeds or per chain, that power); the rest is the front-end's power model.
         """
-        frontend = self.problem.frontend
-        if self.problem.power_at == "radiated":
-            output = self.radiated_power / frontend.loss_amplitude**2
-        else:
-            output = self.digital.abs().square().sum(dim=(2, 3)).mean(dim=1)
-        return frontend.dc_power(output)
+        return self.problem.dc_power(self.precoder, self.digital)
 
     @property
     def violation(self) -> Float[Tensor, " batch"]:

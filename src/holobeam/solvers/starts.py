@@ -16,6 +16,9 @@ from holobeam.digital.zero_forcing import regularised_zero_forcing
 from holobeam.frontends.element_sets import Circle, Interval, Points
 from holobeam.frontends.frontend import fully_digital
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.multicell import MultiCell
+from holobeam.solvers.base import AnyProblem
+from holobeam.solvers.cells import cell_alone, cell_digital_start, random_cell_control
 
 
 def noise_over_power(problem: Downlink) -> Float[Tensor, "batch users"]:
@@ -25,15 +28,18 @@ def noise_over_power(problem: Downlink) -> Float[Tensor, "batch users"]:
 
 
 def digital_start(
-    problem: Downlink, link: Link, *, equal_power: bool = True
+    problem: AnyProblem, link: Any, *, equal_power: bool = True
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """RZF on the link with every user at the same power (or plain), scaled to the budget."""
+    if isinstance(problem, MultiCell):
+        return cell_digital_start(problem, link, equal_power=equal_power)
     start = regularised_zero_forcing(link, noise_over_power(problem), equal_power=equal_power)
-    return problem.rescale(link, start)
+    scaled: Tensor = problem.rescale(link, start)
+    return scaled
 
 
 def selected_start(
-    problem: Downlink, link: Link
+    problem: AnyProblem, link: Any
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """Equal-power RZF of the users that are worth serving together.
 
@@ -41,9 +47,9 @@ def selected_start(
     leaving helps. WMMSE itself never drops one of two users that look alike: at equal powers they
     are a stationary point, however bad.
     """
-    kept = problem.present.to(link.e.dtype)
+    kept = problem.present.flatten(1).to(link.e.dtype)
     digital = digital_start(problem, link)
-    utility = problem.utility(link, digital)
+    utility: Tensor = problem.utility(link, digital)
     for _ in range(problem.users - 1):
         tried = [_without(problem, link, kept, user) for user in range(problem.users)]
         utilities = torch.stack([problem.utility(link, candidate) for _, candidate in tried])
@@ -59,10 +65,12 @@ def selected_start(
     return digital
 
 
-def _without(problem: Downlink, link: Link, kept: Tensor, user: int) -> tuple[Tensor, Tensor]:
+def _without(problem: AnyProblem, link: Any, kept: Tensor, user: int) -> tuple[Tensor, Tensor]:
     mask = kept.clone()
     mask[:, user] = 0
-    return mask, digital_start(problem, replace(link, e=link.e * mask[:, None, :, None]))
+    # Users are the third axis of both kinds of links.
+    on_axis = mask.view(len(mask), 1, -1, *[1] * (link.e.ndim - 3))
+    return mask, digital_start(problem, replace(link, e=link.e * on_axis))
 
 
 def relaxed(element_set: Any) -> Any:
@@ -91,13 +99,16 @@ def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users ante
 
 
 def matched_control(
-    problem: Downlink, generator: torch.Generator
+    problem: AnyProblem, generator: torch.Generator
 ) -> Complex[Tensor, "batch antennas controls"]:
     """Controls that point chain r at the r-th strongest user; spare chains point anywhere.
 
     Amplitudes start in the middle of their interval: half of every wave is let through.
     Source: docs/methods.md, section 4.
     """
+    if isinstance(problem, MultiCell):
+        alone = (cell_alone(problem, cell) for cell in range(problem.cells))
+        return torch.stack([matched_control(one, generator) for one in alone], dim=1)
     frontend = problem.frontend
     element_set = relaxed(frontend.element_set)
     shape = (problem.batch, frontend.antennas, frontend.controls)
@@ -123,10 +134,15 @@ def matched_control(
 
 
 def random_control(
-    problem: Downlink, generator: torch.Generator
+    problem: AnyProblem, generator: torch.Generator
 ) -> Complex[Tensor, "batch antennas controls"]:
     """Controls drawn from the element set, the same for every channel of the batch."""
-    return problem.frontend.sample(problem.batch, generator, problem.h.dtype, problem.h.device)
+    if isinstance(problem, MultiCell):
+        return random_cell_control(problem, generator)
+    drawn: Tensor = problem.frontend.sample(
+        problem.batch, generator, problem.h.dtype, problem.h.device
+    )
+    return drawn
 
 
 def digital_target(
@@ -189,14 +205,14 @@ def _least_squares(analog: Tensor, target: Tensor) -> Tensor:
 
 def normalise_amplitudes(control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor]:
     """Divide amplitudes by their maximum and let the digital part make up for it."""
-    top = control.real.amax(dim=(1, 2))
+    top = control.real.amax(dim=(-2, -1), keepdim=True)
     top = torch.where(top > 0, top, torch.ones_like(top))
-    return control / top[:, None, None], digital * top[:, None, None, None]
+    return control / top, digital * (top.unsqueeze(1) if control.ndim == 3 else top)
 
 
 def quantised_control(
-    problem: Downlink, control: Complex[Tensor, "batch antennas controls"], share: float
-) -> Complex[Tensor, "batch antennas controls"]:
+    problem: AnyProblem, control: Complex[Tensor, "*batch antennas controls"], share: float
+) -> Complex[Tensor, "*batch antennas controls"]:
     """Project a relaxed control onto the levels.
 
     Amplitudes are spiky: they are scaled so that a ``share`` of the elements lies above the middle
@@ -206,7 +222,7 @@ def quantised_control(
     continuous = relaxed(points)
     if isinstance(continuous, Interval):
         size = control.real - continuous.low
-        level = torch.quantile(size.flatten(1), 1.0 - share, dim=1)[:, None, None]
+        level = torch.quantile(size.flatten(-2), 1.0 - share, dim=-1)[..., None, None]
         level = level.clamp(min=torch.finfo(size.dtype).tiny)
         # An element at the quantile itself is on: equal amplitudes must not all be switched off.
         above = size / level * (0.5 + 1e-6)
@@ -215,10 +231,11 @@ def quantised_control(
     elif isinstance(points, Points):
         turn = torch.tensor(2j * torch.pi * share / len(points.levels)).exp()
         control = control * turn.to(control)
-    return problem.frontend.project(control)
+    nearest: Tensor = problem.frontend.project(control)
+    return nearest
 
 
-def relax(problem: Downlink) -> Downlink:
+def relax(problem: AnyProblem) -> AnyProblem:
     """Problem with the element set replaced by the continuous set around it."""
     frontend = problem.frontend
     return problem.with_(frontend=replace(frontend, element_set=relaxed(frontend.element_set)))
