@@ -125,6 +125,27 @@ def sphere(quadratic: Quadratic, q: Controls, element_set: ElementSet, **options
     return _minimise(quadratic, q, element_set, **{"method": "sd", **options})
 
 
+SEARCHES = (one_opt, two_opt, hidden_convexity, tabu, sphere)
+"""Updates that flip controls between two levels, and serve nothing else."""
+
+EXACT_CONTROLS = 64
+"""Controls up to which an exact search ends in bearable time more often than not."""
+
+
+def unfit(update: Any, element_set: ElementSet, controls: int) -> str | None:
+    """Reason why an analog update can't serve so many controls on a set, or None."""
+    search = getattr(update, "func", update)
+    if search not in SEARCHES:
+        return None
+    if not isinstance(element_set, Points) or len(set(element_set.levels)) != 2:
+        return "it flips elements between two levels, and these have others; use wmmse-cd"
+    if search is sphere and controls > EXACT_CONTROLS:
+        return (
+            f"it searches exactly, up to {EXACT_CONTROLS} elements, not {controls}; use wmmse-tabu"
+        )
+    return None
+
+
 def flips(quadratic: Quadratic, q: Controls, element_set: ElementSet) -> np.ndarray[Any, Any]:
     """Change of the value by flipping each control alone, ``(B, N C)``: >= 0 at a 1-opt point."""
     matrix, c, x, _, _ = signs_of(quadratic, q, element_set)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from holobeam.analog.coordinate import AnalogUpdate, coordinate_descent
+from holobeam.analog.two_level import unfit
 from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
 from holobeam.frontends.element_sets import Interval, Points
@@ -117,6 +118,11 @@ class Alternating(Solver):
         """Serves every front-end; the fit to a digital precoder knows one cell."""
         if isinstance(problem, MultiCell) and self.begin in {"fit", "fit-random"}:
             return "it starts from the fully digital precoder of one cell; use wmmse-cd"
+        frontend = problem.frontend
+        if not frontend.is_digital:
+            reason = unfit(self.analog, frontend.element_set, frontend.antennas * frontend.controls)
+            if reason is not None:
+                return reason
         return super().supports(problem)
 
     def init(

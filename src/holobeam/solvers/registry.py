@@ -10,7 +10,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from holobeam.analog.accelerated import accelerated_projected_gradient, block_coordinate_descent
+from holobeam.analog.majorize import majorize
 from holobeam.analog.projection import closest_point
+from holobeam.analog.two_level import hidden_convexity, sphere, tabu
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
@@ -223,6 +225,46 @@ _BUILT_IN = (
         "multicell paper (our reading); methods 15",
         "every front-end",
         (("analog", closest_point), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "wmmse-hc",
+        _ALTERNATING,
+        "WMMSE with hidden convexity and single flips on two levels",
+        "multicell paper (our reading); methods 14, 15",
+        "two-level elements",
+        (("analog", hidden_convexity), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "wmmse-tabu",
+        _ALTERNATING,
+        "WMMSE with tabu search on two levels: nearly exact, for a fraction of the time",
+        "methods 14, 15",
+        "two-level elements",
+        (("analog", tabu), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "wmmse-sd",
+        _ALTERNATING,
+        "WMMSE with exact search (sphere decoding) on two levels",
+        "multicell paper (our reading); methods 14, 15",
+        "two-level elements, up to 64",
+        (("analog", sphere), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "wmmse-mm",
+        _ALTERNATING,
+        "WMMSE with up to 100 majorise-minimise steps on the controls",
+        "multicell paper (our reading); methods 14, 15",
+        "every front-end",
+        (("analog", majorize), ("begin", "random"), ("max_iterations", 60)),
+    ),
+    Entry(
+        "zf-hc",
+        "holobeam.solvers.zero_forcing_cells:ZeroForcingAlternating",
+        "zero forcing within each cell, controls by hidden convexity",
+        "multicell paper (our reading); methods 14, 15",
+        "MultiCell with limits per RF chain, K S <= R, two-level elements",
+        (("analog", hidden_convexity),),
     ),
     Entry(
         "zf-cd",

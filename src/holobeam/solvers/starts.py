@@ -136,13 +136,16 @@ def matched_control(
 def random_control(
     problem: AnyProblem, generator: torch.Generator
 ) -> Complex[Tensor, "batch antennas controls"]:
-    """Controls drawn from the element set, the same for every channel of the batch."""
+    """Controls drawn from the element set, the same for every channel of the batch.
+
+    Never all off: that is a stationary point of every alternation.
+    """
     if isinstance(problem, MultiCell):
         return random_cell_control(problem, generator)
-    drawn: Tensor = problem.frontend.sample(
-        problem.batch, generator, problem.h.dtype, problem.h.device
-    )
-    return drawn
+    frontend = problem.frontend
+    drawn: Tensor = frontend.sample(problem.batch, generator, problem.h.dtype, problem.h.device)
+    dark = (drawn == 0).flatten(1).all(dim=1)
+    return torch.where(dark[:, None, None], frontend.project(torch.ones_like(drawn)), drawn)
 
 
 def digital_target(
