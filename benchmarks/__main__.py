@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import torch
 
-from benchmarks import hardware, kernels, phase_shifters, published, surfaces, sweep
+from benchmarks import hardware, kernels, meta, phase_shifters, published, surfaces, sweep
 from benchmarks.table import Table
 from holobeam import __version__
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "surfaces": surfaces.tables,
     "published": published.tables,
     "phase-shifters": phase_shifters.tables,
+    "meta": meta.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,
 }

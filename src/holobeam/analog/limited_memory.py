@@ -15,6 +15,9 @@ Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 The second argument holds the indices of the channels that the points belong to; None is all.
 """
 
+FIRST = 0.3
+"""Length of the very first step."""
+
 _SUFFICIENT = 1e-4
 _SHRINK = 0.3
 _TRIES = 6
@@ -66,7 +69,7 @@ def begin_memory(
     )
 
 
-def limited_memory_step(objective: Objective, memory: Memory, first: float = 0.3) -> Memory:
+def limited_memory_step(objective: Objective, memory: Memory, first: float = FIRST) -> Memory:
     """One step with backtracking: no channel's objective rises.
 
     The first step has length ``first``. A channel without an acceptable step stays where it is,

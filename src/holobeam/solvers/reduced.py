@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from holobeam.analog.coordinate import as_array
+from holobeam.analog.limited_memory import FIRST, begin_memory, limited_memory_step
 from holobeam.analog.limited_memory import Memory as Pairs
-from holobeam.analog.limited_memory import begin_memory, limited_memory_step
 from holobeam.digital.link import solve_small
 from holobeam.digital.rate_gradient import fair_loss
 from holobeam.errors import InputError, check_count
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State, take
+from holobeam.solvers import fused
+from holobeam.solvers.base import Pass, Record, Solver, State, choose, take
+from holobeam.solvers.loop import bare
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
 from holobeam.solvers.starts import matched_control, random_control, relaxed
 
@@ -127,7 +131,7 @@ class Reduced:
     def split(self, x: Float[Tensor, "batch dimension"]) -> tuple[Tensor, Tensor]:
         """Phases and X of a point; X in double precision."""
         size = self.phases[0].numel()
-        phases = self.phases + x[:, :size].reshape_as(self.phases)
+        phases = self.phases + x[:, :size].reshape_as(self.phases.mT).mT
         users = self.h.shape[1]
         parts = x[:, size:].double().reshape(-1, users, users, 2)
         z = torch.complex(parts[..., 0].contiguous(), parts[..., 1].contiguous())
@@ -159,7 +163,7 @@ class Reduced:
         g_phases = analog.real * back.imag - analog.imag * back.real
         g_z = at.stride[:, None, None] * at.rows[:, :, None] * g_mix
         gradient = torch.cat(
-            [g_phases.flatten(1), torch.view_as_real(g_z).flatten(1).to(x.dtype)], dim=1
+            [g_phases.mT.flatten(1), torch.view_as_real(g_z).flatten(1).to(x.dtype)], dim=1
         )
         sane = torch.isfinite(value) & torch.isfinite(gradient).all(dim=1)
         value = torch.where(sane, value, torch.full_like(value, torch.inf)).to(x.dtype)
@@ -196,14 +200,18 @@ def gram(
     """
     e = (h @ analog).to(_WIDE)
     metric = (analog.mH @ analog).to(_WIDE)
-    ridge = 1e-9 if h.dtype == _WIDE else 1e-6
-    q = solve_small(metric, e.mH, ridge=ridge)
+    q = solve_small(metric, e.mH, ridge=ridge_of(h.dtype))
     r = e @ q
     r = 0.5 * (r + r.mH)
     users = h.shape[1]
     eye = torch.eye(users, dtype=_WIDE, device=h.device)
     s = solve_small(r + (users * noise)[:, None, None] * eye, eye.expand_as(r))
     return q, r, s
+
+
+def ridge_of(dtype: torch.dtype) -> float:
+    """Ridge of ``A^H A`` relative to its mean diagonal: products in single precision are rough."""
+    return 1e-9 if dtype == _WIDE else 1e-6
 
 
 def _amplitude(t: Tensor, y: Tensor) -> Tensor:
@@ -296,6 +304,19 @@ class ReducedSearch(PhaseShifterSolver):
         pairs = limited_memory_step(memory.loss, memory.pairs)
         return self._state(problem, replace(memory, pairs=pairs))
 
+    def run(self, problem: Downlink, state: State, record: Record, count: int) -> Pass:
+        """All iterations at once in the compiled loop where it serves."""
+        # A subclass with steps of its own is not what was compiled.
+        mine = type(self).step is ReducedSearch.step
+        if not (mine and self.keep == "best" and fused.serves(problem, state)):
+            return super().run(problem, state, record, count)
+        memory: Memory = state.memory
+        pairs, idle, steps = compiled_steps(self, memory, record, count)
+        new = self._state(problem, replace(memory, pairs=pairs))
+        better = new.utility > record.best.utility
+        best = choose(better, bare(new), record.best)
+        return Pass(new, Record(best, idle), steps.abs(), steps < 0)
+
     def _state(self, problem: Downlink, memory: Memory) -> State:
         control, digital = memory.loss.digital(memory.pairs.x)
         digital = (memory.amplitude[:, None, None] * digital).to(problem.h.dtype)
@@ -334,3 +355,37 @@ def reduced(
     return Reduced(
         unit.h, unit.feed, unit.user_weights, unit.noise, phases, base, rows, stride, beta
     )
+
+
+def compiled_steps(
+    solver: ReducedSearch, memory: Memory, record: Record, count: int
+) -> tuple[Pairs, Tensor, Tensor]:
+    """Make at most ``count`` steps in the compiled loop: the search, idle counts, steps made."""
+    from holobeam.kernels import reduced as kernel
+    from holobeam.kernels.cpu import available_threads
+
+    loss, pairs = memory.loss, memory.pairs
+    h = as_array(loss.h)
+    plain = loss.feed is None
+    feed = np.ones((1, 1, 1), dtype=complex) if loss.feed is None else as_array(loss.feed.mT)
+    channels = kernel.Channels(
+        *(np.ascontiguousarray(part) for part in (h.real, h.imag, feed.real, feed.imag)),
+        *(
+            np.ascontiguousarray(as_array(part))
+            for part in (
+                loss.phases.mT, loss.rows, loss.stride, loss.noise, loss.user_weights, loss.base,
+            )
+        ),
+    )  # fmt: skip
+    names = ("x", "value", "gradient", "moves", "turns", "inverse", "scale", "stuck")
+    point = kernel.Point(*(as_array(getattr(pairs, name)).copy() for name in names))
+    (idle,) = fused.fresh(record.idle)
+    (best,) = fused.fresh(record.best.utility / -loss.h.shape[1])
+    plan = kernel.Plan(
+        pairs.count, count, plain, float(loss.beta), ridge_of(loss.h.dtype), FIRST,
+        float(solver.tolerance), solver.patience,
+    )  # fmt: skip
+    steps = kernel.search(channels, point, best, idle, plan, available_threads())
+    made = {name: torch.from_numpy(getattr(point, name)).to(getattr(pairs, name)) for name in names}
+    new = replace(pairs, count=pairs.count + count, **made)
+    return new, torch.from_numpy(idle), torch.from_numpy(steps)
