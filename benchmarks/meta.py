@@ -139,10 +139,10 @@ def _acceptance(found: dict[str, Tensor]) -> Table:
         ),
         (float(best.min()) >= 0, "its least gain over ggml", float(best.min()), ">= 0"),
         (
-            mean["element-altmax"] >= 6.87,
+            mean["element-altmax"] >= 6.89,
             "element-altmax",
             mean["element-altmax"],
-            ">= 6.89 on 24 channels",
+            ">= 6.89 (of 24 channels)",
         ),
     )
     for met, what, got, asked in checks:
@@ -178,14 +178,14 @@ def _bounds() -> Table:
 def _sizes() -> Table:
     names = ("ggml", "vpk", "vpk, 100", "element-altmax", "wmmse-mo", "mm-altmin")
     table = Table(
-        "Other points, 8 channels of the generator, bits/s/Hz per user less `wmmse-digital`'s",
+        "Other points, 16 channels of the generator, bits/s/Hz per user less `wmmse-digital`'s",
         ("antennas, users = chains, SNR", "digital", *names, "vpk over ggml", "asked", "verdict"),
         "`ggml` in full (500 iterations).",
     )
     cases = ((64, 4, 0.0), (64, 4, 10.0), (64, 4, 20.0), (128, 4, 10.0), (64, 8, 10.0))
     for antennas, users, snr_db in cases:
         model = hb.channels.LaplacianClusters(antennas=antennas, users=users)
-        h = model.sample(8, seed=2)
+        h = model.sample(16, seed=2)
         top, problem = bound(h, snr_db), hybrid(h, users, snr_db)
         exact = hb.Downlink(h, problem.frontend, snr_db=snr_db)
         rate = {name: hb.solve(problem, name).sum_rate.double() / users for name in names[:2]}

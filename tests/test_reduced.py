@@ -1,6 +1,7 @@
 """vpk: gradients, the identities behind the elimination, bounds, hard channels."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from holobeam.channels import LaplacianClusters
 from holobeam.digital.rate_gradient import fair_loss
 from holobeam.errors import InputError, UnsupportedError
 from holobeam.frontends.frontend import Frontend
-from holobeam.solvers.reduced import ReducedSearch, gram, reduced, unit_problem
+from holobeam.solvers.reduced import ReducedSearch
+from holobeam.solvers.reduced_loss import gram, reduced, unit_problem
 from holobeam.testing import gaussian
 
 
@@ -52,8 +54,8 @@ def test_slope_of_the_fair_loss(users, beta):
 
 
 def stepwise(problem, iterations, **options):
-    """The steps in torch, without the compiled loop."""
-    solver = ReducedSearch(**options)
+    """Start and steps in torch, without anything compiled."""
+    solver = replace(ReducedSearch(**options), keep="last")
     state = solver.init(problem, torch.Generator().manual_seed(0))
     for _ in range(iterations):
         state = solver.step(problem, state)
@@ -208,7 +210,7 @@ def test_compiled_loop_does_what_the_steps_do(users, chains, beta):
 
 
 def test_sines_of_the_kernel():
-    from holobeam.kernels.reduced import _turn
+    from holobeam.kernels.reduced_loss import _turn
 
     phase = torch.linspace(-40, 40, 4001, dtype=torch.float64)
     found = [torch.empty_like(phase) for _ in range(2)]

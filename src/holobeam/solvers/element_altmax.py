@@ -17,7 +17,8 @@ from holobeam.errors import check_count
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Solver, State
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
-from holobeam.solvers.reduced import needs_full_connection, unit_problem
+from holobeam.solvers.reduced import needs_full_connection
+from holobeam.solvers.reduced_loss import unit_problem
 from holobeam.solvers.starts import matched_control, random_control, relaxed
 
 _LEAST = 1e-3

@@ -17,7 +17,8 @@ from holobeam.errors import InputError, check_count
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Solver, State
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
-from holobeam.solvers.reduced import needs_full_connection, unit_problem
+from holobeam.solvers.reduced import needs_full_connection
+from holobeam.solvers.reduced_loss import unit_problem
 from holobeam.solvers.starts import matched_control, random_control, relaxed
 
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
@@ -129,7 +130,7 @@ class Precoding:
     Attributes
     ----------
     h, noise, user_weights
-        As in :class:`~holobeam.solvers.reduced.UnitProblem`, ``noise`` ``(B, K)``.
+        As in :class:`~holobeam.solvers.reduced_loss.UnitProblem`, ``noise`` ``(B, K)``.
     beta
         Weight of the variance of the rates.
     """
