@@ -110,7 +110,7 @@ def test_iterations_of_the_authors_algorithm(accumulate):
     optimisers = [
         torch.optim.Adam(m.parameters(), lr=r) for m, r in zip(modules, (1e-3, 1.5e-3), strict=True)
     ]
-    h, noise = problem.h[1:, 0], problem.noise_power[1:]
+    h, noise = memory.loss.h[1:], memory.loss.noise[1:]  # users by gain, in their own unit
     f0, d0 = (x[1:].clone().requires_grad_() for x in (memory.analog, memory.digital))
     last = d0.detach()
     for _ in range(12):
@@ -132,7 +132,9 @@ def test_iterations_of_the_authors_algorithm(accumulate):
         last = digital.detach()
         state = solver.step(problem, state)
         assert (state.control[1] - analog[0]).abs().max() < 1e-7
-        assert (state.digital[1, 0] - last[0]).abs().max() < 1e-7
+        assert (state.memory.last[1] - last[0]).abs().max() < 1e-7
+        rates = problem.rates(problem.link(state.control), state.digital)[1].mean()
+        assert rates == pytest.approx(-float(written_out(h, analog, digital, noise, 0.0).detach()))
 
 
 def test_best_iterate_counts_unless_the_last_is_asked_for():

@@ -58,11 +58,13 @@ class WeightedErrorAlternation(PhaseShifterSolver):
         """Channel phases and equal-power RZF, or ``start``."""
         check_count("inner_steps", self.inner_steps)
         check_choice("rule", self.rule, ("mo", "mm"))
+        wide = _widened(problem)
         if start is not None:
-            return start
+            point = start.control.to(wide.h.dtype), start.digital.to(wide.h.dtype)
+            return replace(start, memory=point)
         pick = random_control if self.begin == "random" else matched_control
-        control = relaxed(problem.frontend.element_set).project(pick(problem, generator))
-        return _judged(problem, control, digital_start(problem, problem.link(control)))
+        control = relaxed(problem.frontend.element_set).project(pick(wide, generator))
+        return _judged(problem, wide, control, digital_start(wide, wide.link(control)))
 
     def variant(self, index: int) -> Solver:
         """Random phases for every start but the first."""
@@ -70,24 +72,44 @@ class WeightedErrorAlternation(PhaseShifterSolver):
 
     def step(self, problem: Downlink, state: State) -> State:
         """Weights, phases, digital part."""
-        weights = problem.weights(problem.link(state.control), state.digital)
-        quadratic = problem.analog_quadratic(weights, state.digital)
+        wide = _widened(problem)
+        control, digital = state.memory
+        weights = wide.weights(wide.link(control), digital)
+        quadratic = wide.analog_quadratic(weights, digital)
         circle = relaxed(problem.frontend.element_set)
         if self.rule == "mm":
-            control = majorise(quadratic, state.control, circle, self.inner_steps)
+            control = majorise(quadratic, control, circle, self.inner_steps)
         else:
-            control = descend(
-                quadratic, state.control, circle, self.inner_steps, self.inner_tolerance
-            )
-        link = problem.link(control)
-        digital = problem.digital_step(link, weights, state.digital)
-        return _judged(problem, control, digital)
+            control = descend(quadratic, control, circle, self.inner_steps, self.inner_tolerance)
+        digital = wide.digital_step(wide.link(control), weights, digital)
+        return _judged(problem, wide, control, digital)
 
 
-def _judged(problem: Downlink, control: Tensor, digital: Tensor) -> State:
-    link = problem.link(control)
-    digital = problem.rescale(link, digital)
-    return State(control, digital, problem.utility(link, digital))
+def _widened(problem: Downlink) -> Downlink:
+    """The problem in double precision.
+
+    In single, rounding decides the line searches of channels that are nearly done, and a channel's
+    answer would depend on its batch mates.
+    """
+    h = problem.h.to(torch.complex128)
+    if h is problem.h:
+        return problem
+    return problem.with_(
+        h=h,
+        frontend=problem.frontend.to(h),
+        noise_power=problem.noise_power.double(),
+        power=problem.power.double(),
+        user_weights=problem.user_weights.double(),
+    )
+
+
+def _judged(problem: Downlink, wide: Downlink, control: Tensor, digital: Tensor) -> State:
+    """State in the problem's precision, its memory the same point in double."""
+    link = wide.link(control)
+    digital = wide.rescale(link, digital)
+    utility = wide.utility(link, digital).to(problem.h.real.dtype)
+    dtype = problem.h.dtype
+    return State(control.to(dtype), digital.to(dtype), utility, (control, digital))
 
 
 def majorise(

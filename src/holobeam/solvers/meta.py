@@ -182,12 +182,16 @@ class Precoding:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Fixed start, networks and their inputs, and the digital part of the last step (power 1)."""
+    """Fixed start, networks and their inputs, and the digital part of the last step (power 1).
+
+    Users are in the order of their gains; ``places`` ``(B, K)`` says where each has gone.
+    """
 
     loss: Precoding
     analog: Tensor
     digital: Tensor
     amplitude: Tensor
+    places: Tensor
     analog_network: Network
     digital_network: Network
     analog_features: Tensor
@@ -294,10 +298,12 @@ class MetaPrecoding(PhaseShifterSolver):
         unit = unit_problem(problem)
         real = problem.h.real.dtype
         control, digital = start
+        # The networks tell users apart: strongest first, so that their order does not matter.
+        order = unit.h.abs().square().sum(dim=2).argsort(dim=1, descending=True, stable=True)
         loss = Precoding(
-            unit.h,
+            unit.h.gather(1, order.unsqueeze(2).expand_as(unit.h)),
             unit.noise.to(real).unsqueeze(1).expand(-1, problem.users),
-            unit.user_weights.to(real),
+            unit.user_weights.to(real).gather(1, order),
             self.beta,
         )
         # F has modulus 1 whatever the feed; its size goes into the digital part.
@@ -305,11 +311,13 @@ class MetaPrecoding(PhaseShifterSolver):
         size = problem.analog(control).abs().mean(dim=(1, 2, 3))
         amplitude = unit.amplitude.to(real) / size
         first = (digital[:, 0] / amplitude[:, None, None]).to(problem.h.dtype)
+        first = first.gather(2, order.unsqueeze(1).expand_as(first))
         return Memory(
             loss=loss,
             analog=analog,
             digital=first,
             amplitude=amplitude,
+            places=order.argsort(dim=1),
             digital_network=networks[0],
             analog_network=networks[1],
             digital_features=features[0],
@@ -360,6 +368,7 @@ class MetaPrecoding(PhaseShifterSolver):
     def _state(self, problem: Downlink, analog: Tensor, digital: Tensor, memory: Memory) -> State:
         circle = relaxed(problem.frontend.element_set)
         control = circle.radius * analog * torch.sgn(problem.frontend.scaled_feed()[0]).conj()
-        scaled = (memory.amplitude[:, None, None] * digital).unsqueeze(1)
+        columns = memory.places.unsqueeze(1).expand_as(digital)
+        scaled = (memory.amplitude[:, None, None] * digital.gather(2, columns)).unsqueeze(1)
         utility = problem.utility(problem.link(control), scaled)
         return State(control, scaled, utility, memory)
