@@ -32,7 +32,6 @@ def start(
 ) -> State:
     """Do what :func:`~holobeam.solvers.reduced_loss.reduced` and the first evaluation do."""
     from holobeam.kernels import reduced as kernel
-    from holobeam.kernels.cpu import available_threads
 
     batch, users, beta = problem.batch, problem.users, solver.beta
     rows = torch.zeros(batch, users, dtype=torch.float64)
@@ -45,7 +44,7 @@ def start(
     memory = Memory(loss, empty, unit.amplitude)
     channels, point = _channels(loss), _point(memory)
     plan = kernel.Plan(0, 0, loss.feed is None, float(beta), ridge_of(unit.h.dtype), FIRST, 0.0, 0)
-    kernel.start(channels, point, plan, available_threads())
+    kernel.start(channels, point, plan, _threads(problem.batch))
     memory = replace(
         memory,
         loss=replace(loss, rows=torch.from_numpy(channels.rows)),
@@ -63,7 +62,6 @@ def search(
 ) -> tuple[State, Tensor, Tensor]:
     """Make at most ``count`` steps: new state, idle counts, steps (negative: converged)."""
     from holobeam.kernels import reduced as kernel
-    from holobeam.kernels.cpu import available_threads
 
     memory: Memory = state.memory
     loss, pairs = memory.loss, memory.pairs
@@ -74,12 +72,19 @@ def search(
         pairs.count, count, loss.feed is None, float(loss.beta), ridge_of(loss.h.dtype), FIRST,
         float(solver.tolerance), solver.patience,
     )  # fmt: skip
-    steps = kernel.search(_channels(loss), point, best, idle, plan, available_threads())
+    steps = kernel.search(_channels(loss), point, best, idle, plan, _threads(problem.batch))
     made = {
         name: torch.from_numpy(getattr(point, name)).to(getattr(pairs, name)) for name in _PAIRS
     }
     memory = replace(memory, pairs=replace(pairs, count=pairs.count + count, **made))
     return _state(problem, memory, point), torch.from_numpy(idle), torch.from_numpy(steps)
+
+
+def _threads(batch: int) -> int:
+    """Threads for a batch; one channel needs no look at the machine."""
+    from holobeam.kernels.cpu import available_threads
+
+    return 1 if batch == 1 else available_threads()
 
 
 def _channels(loss: Reduced) -> Any:
