@@ -333,7 +333,7 @@ def test_every_entry_tells_what_it_is():
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("mmse-fats", "mmse-fast"), ("wmmse", "wmmse-cd"), ("zero-forcing", "known|zf")],
+    [("mmse-fats", "mmse-fast"), ("wmmse", "wmmse-"), ("zero-forcing", "known|zf")],
 )
 def test_unknown_names_have_neighbours(wrong, near):
     with pytest.raises(UnknownNameError, match=near):

@@ -64,3 +64,41 @@ def gradient_of_digital(
 ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
     """``(H A)^H D``: ``O(R K^2)`` a subcarrier."""
     return e.mH @ slope
+
+
+def fair_loss(
+    received: Complex[Tensor, "batch users users"],
+    noise: Float[Tensor, "batch users"],
+    user_weights: Float[Tensor, "batch users"],
+    beta: float = 0.0,
+) -> tuple[Float[Tensor, " batch"], Complex[Tensor, "batch users users"]]:
+    """``-mean(alpha r) + beta Var(r)`` of the rates in bits, and its gradient in ``received``.
+
+    The variance is unbiased and over the unweighted rates; 0 for a single user. The gradient is
+    ``dL/dRe + j dL/dIm``, as PyTorch's ``.grad``.
+
+    Notes
+    -----
+    Source: ggml paper and its authors' code; docs/methods.md, section 17.
+    """
+    users = received.shape[2]
+    power = torch.addcmul(received.real.square(), received.imag, received.imag)
+    own = torch.eye(users, dtype=torch.bool, device=power.device)
+    interference = power.masked_fill(own, 0.0).sum(dim=2) + noise
+    signal = power.diagonal(dim1=1, dim2=2)
+    rates = torch.log1p(signal / interference) / math.log(2.0)
+    value = -(user_weights * rates).mean(dim=1)
+    along = -user_weights / users
+    if beta != 0.0 and users > 1:
+        away = rates - rates.mean(dim=1, keepdim=True)
+        value = value + beta * away.square().sum(dim=1) / (users - 1)
+        along = along + (2.0 * beta / (users - 1)) * away
+    along = along * (2.0 / math.log(2.0))
+    others = (~own).to(power.dtype)
+    factor = torch.addcmul(
+        (along / (signal + interference)).unsqueeze(2),
+        (along / interference).unsqueeze(2),
+        others,
+        value=-1.0,
+    )
+    return value, factor * received

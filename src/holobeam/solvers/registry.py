@@ -76,6 +76,7 @@ def _option_names(factory: Any) -> list[str]:
 _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
 _FACTORS = "holobeam.solvers.factorisation:Factorisation"
+_MSE = "holobeam.solvers.manifold_alternation:WeightedErrorAlternation"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 _BUILT_IN = (
@@ -323,6 +324,50 @@ _BUILT_IN = (
         "orthogonal matching pursuit of the digital optimum over 128 beams",
         "methods 12",
         "fully connected phase shifters",
+    ),
+    Entry(
+        "vpk",
+        "holobeam.solvers.reduced:ReducedSearch",
+        "reduced L-BFGS over phases and a K x K matrix, digital part eliminated",
+        "methods 17",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+    ),
+    Entry(
+        "wmmse-mo",
+        _MSE,
+        "WMMSE with Riemannian conjugate gradients over the phases",
+        "baseline of the ggml paper; methods 18",
+        "phase shifters",
+    ),
+    Entry(
+        "mm-altmin",
+        _MSE,
+        "WMMSE with majorise-minimise steps over the phases",
+        "baseline of the ggml paper; methods 18",
+        "phase shifters",
+        (("rule", "mm"), ("inner_steps", 20), ("max_iterations", 200)),
+    ),
+    Entry(
+        "element-altmax",
+        "holobeam.solvers.element_altmax:ElementWise",
+        "one phase after the other at zero forcing, water-filled powers",
+        "baseline of the ggml paper; methods 18",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+    ),
+    Entry(
+        "ggml",
+        "holobeam.solvers.meta:MetaPrecoding",
+        "two untrained networks an Adam run makes a channel's precoder of, as its authors run it",
+        "ggml paper and its authors' code; methods 18",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+    ),
+    Entry(
+        "ggml-paper",
+        "holobeam.solvers.meta:MetaPrecoding",
+        "ggml with its gradients cleared in each iteration, as printed",
+        "ggml paper; methods 18",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+        (("accumulate", False),),
     ),
 )
 
