@@ -20,7 +20,7 @@ from holobeam.channels import munich, munich_drops, munich_panel, subcarrier_off
 from holobeam.channels.bundled import MUNICH_FREQUENCY
 from holobeam.errors import InputError, ShapeError
 from holobeam.studies.source import Source
-from holobeam.units import noise_power_dbm
+from holobeam.units import noise_power_dbm, wavelength
 
 Shape = tuple[PositiveInt, PositiveInt]
 Span = tuple[float, float]
@@ -213,6 +213,41 @@ class Munich(ChannelTable):
         return drops[:stop]
 
 
+class Cells(ChannelTable):
+    """Several cells that disturb each other, link budget included; users of each cell."""
+
+    model: Literal["cells"]
+    users: PositiveInt = 2
+    cells: PositiveInt = 3
+    receivers: PositiveInt = 2
+    rf_chains: PositiveInt = 4
+    elements: PositiveInt = 8
+    spacing: PositiveFloat = 0.2
+    inter_site_distance: PositiveFloat = 200.0
+    sector_deg: PositiveFloat = 60.0
+    element_area: PositiveFloat = 1.0
+
+    def source(self, count: int, seed: int, start: int = 0) -> Source:
+        """Draw channels ``(B, L, L, K, M, N)``."""
+        model = models.CellularDrops(
+            users_per_cell=self.users,
+            cells=self.cells,
+            receivers=self.receivers,
+            rf_chains=self.rf_chains,
+            elements=self.elements,
+            spacing=self.spacing,
+            inter_site_distance=self.inter_site_distance,
+            sector_deg=self.sector_deg,
+            element_area=self.element_area,
+        )
+        h = model.sample(count, seed, start=start)
+        # Strips in rows: waveguides need the distance along them.
+        shape = (self.rf_chains, self.elements)
+        array = upa(shape, wavelength(MUNICH_FREQUENCY), self.spacing)
+        text = f"{self.cells} cells of {self.users} users; {count} drops"
+        return Source(h, array, True, text)
+
+
 class ChannelFile(ChannelTable):
     """Channels from a file: rows h_k^H."""
 
@@ -250,6 +285,7 @@ Channels = Annotated[
     | Rayleigh
     | SphericalWaves
     | Munich
+    | Cells
     | ChannelFile,
     Field(discriminator="model"),
 ]

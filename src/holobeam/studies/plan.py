@@ -234,7 +234,8 @@ def quickened(study: Study) -> Study:
         "solvers": solvers,
     }
     if study.timing is not None:
-        changed = {"repeats": study.timing.quick_repeats}
+        timing = study.timing
+        changed = {"repeats": timing.quick_repeats, "batches": quick.batches or timing.batches}
         changes["timing"] = study.timing.model_copy(update=changed)
     return study.model_copy(update=changes)
 

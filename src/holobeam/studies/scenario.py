@@ -24,6 +24,8 @@ from holobeam.frontends.feeds import (
 from holobeam.frontends.frontend import Frontend, dma, fully_digital, phase_shifters, rhs
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.inputs import Budget, PowerAt, Utility
+from holobeam.problems.multicell import MultiCell
+from holobeam.solvers.base import AnyProblem
 from holobeam.studies.channel_tables import Table
 from holobeam.studies.source import Source
 from holobeam.units import dbm_to_mw
@@ -158,22 +160,23 @@ class Operation(Table):
     utility: Utility = "sum_rate"
     dtype: Literal["complex128", "complex64"] = "complex128"
 
-    def problem(self, source: Source, frontend: Frontend) -> Downlink:
-        """Pose the problem of designing a front-end for some channels."""
+    def problem(self, source: Source, frontend: Frontend) -> AnyProblem:
+        """Pose the problem of designing a front-end for some channels.
+
+        Several cells get a limit per RF chain: the power of a cell over its elements, the same for
+        every kind of hardware.
+        """
         h = source.h.to(getattr(torch, self.dtype))
+        if h.ndim == 6:
+            limit = self._dbm_in_mw() / source.array.antennas
+            return MultiCell(h, frontend, power_per_rf_chain=limit)
         shared: dict[str, Any] = {
             "power_at": self.power_at,
             "budget": self.budget,
             "utility": self.utility,
         }
         if source.physical:
-            if self.power_dbm is None:
-                raise InputError(
-                    "problem.power_dbm",
-                    "missing, and these channels carry a link budget",
-                    "give it in dBm",
-                )
-            power = float(dbm_to_mw(self.power_dbm))
+            power = self._dbm_in_mw()
             if self.power_at == "per_rf_chain":
                 power /= frontend.rf_chains
             return Downlink(h, frontend, noise_power=1.0, power=power, **shared)
@@ -183,3 +186,12 @@ class Operation(Table):
             )
         power = 1.0 / frontend.rf_chains if self.power_at == "per_rf_chain" else 1.0
         return Downlink(h, frontend, snr_db=self.snr_db, power=power, **shared)
+
+    def _dbm_in_mw(self) -> float:
+        if self.power_dbm is None:
+            raise InputError(
+                "problem.power_dbm",
+                "missing, and these channels carry a link budget",
+                "give it in dBm",
+            )
+        return float(dbm_to_mw(self.power_dbm))

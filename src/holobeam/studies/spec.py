@@ -65,6 +65,7 @@ class QuickTable(Table):
     sweep: dict[str, list[Value]] = Field(default_factory=dict)
     variations: dict[str, list[Value]] = Field(default_factory=dict)
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    batches: list[PositiveInt] = Field(default_factory=list)
 
 
 class TimingTable(Table):

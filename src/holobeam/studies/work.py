@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from holobeam.errors import UnsupportedError
-from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import AnyProblem
 from holobeam.solvers.registry import solve
 from holobeam.solvers.solution import Solution
 from holobeam.studies.channel_tables import ChannelTable
@@ -82,13 +82,13 @@ def _drawn(channels: ChannelTable, start: int, count: int, seed: int, device: st
     )
 
 
-def pose(case: Case, start: int, stop: int, device: str = "cpu") -> Downlink:
+def pose(case: Case, start: int, stop: int, device: str = "cpu") -> AnyProblem:
     """Pose the problem of a case for some of its channels."""
     source = _drawn(case.channels, start, stop - start, case.seed, device)
     return case.problem.problem(source, case.frontend.build(source))
 
 
-def answer(case: Case, problem: Downlink) -> Solution:
+def answer(case: Case, problem: AnyProblem) -> Solution:
     """Solve a problem as a case says."""
     return solve(
         problem,
@@ -227,7 +227,7 @@ def run_timing(unit: TimingUnit, device: str = "cpu", patience: Patience | None 
 
 
 def _quiet_rows(
-    unit: TimingUnit, problem: Downlink, device: str, solves: int, patience: Patience
+    unit: TimingUnit, problem: AnyProblem, device: str, solves: int, patience: Patience
 ) -> list[dict[str, float]]:
     """Repeats of a measurement, the least disturbed ones first."""
     patience.wait_until_idle()
@@ -247,7 +247,7 @@ def _quiet_rows(
     return sorted(rows, key=lambda row: row["others_busy"])[: unit.repeats]
 
 
-def _solve_seconds(unit: TimingUnit, problem: Downlink, device: str, solves: int) -> float:
+def _solve_seconds(unit: TimingUnit, problem: AnyProblem, device: str, solves: int) -> float:
     """Mean time of a solve."""
     if device != "cpu":
         torch.cuda.synchronize()
