@@ -5,6 +5,7 @@ import pytest
 
 import holobeam as hb
 from holobeam.errors import FileError
+from holobeam.studies import engine
 from holobeam.studies.results import find_results, load_results
 from holobeam.studies.store import Store
 
@@ -76,7 +77,8 @@ def test_folders_without_results_are_refused(tmp_path):
         load_results(tmp_path)
 
 
-def test_timings_are_their_own_files_and_leave_rates_alone(ran):
+def test_timings_are_their_own_files_and_leave_rates_alone(ran, monkeypatch):
+    monkeypatch.setattr(engine, "PATIENCE", {True: 0.0, False: 0.0})
     plain = load_results(ran(name="plain"))
     timed_folder = ran("\n[timing]\nbatches = [1, 4]\nrepeats = 2\n", name="timed")
     timed = load_results(timed_folder)
