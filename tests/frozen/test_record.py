@@ -233,6 +233,11 @@ def test_our_solvers_keep_their_share_everywhere(name):
     check_share(name)
 
 
+EARLIER = "starts drawn, not fitted"
+"""Part of what holders say that were found before the starts of mmse-fast changed: the solutions
+were judged then and stand, today's program takes other ways."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["digital-32", "phase-shifters-32-sub", "rhs-8x8-feeds"])
 def test_records_are_reached_again_by_their_commands(name, tmp_path):
@@ -243,6 +248,8 @@ def test_records_are_reached_again_by_their_commands(name, tmp_path):
 
     record = best_known(name)
     for index, holder in enumerate(record.holders):
+        if EARLIER in holder.how:
+            continue
         words = holder.how.split(" (")[0].removeprefix("holobeam ").split()
         path = tmp_path / f"{index}.npz"
         done = CliRunner().invoke(app, [*words, "--save", str(path)])
