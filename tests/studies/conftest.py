@@ -167,7 +167,9 @@ def command(plugin):
 
     def start(*arguments, **how):
         paths = [str(plugin), *(part for part in sys.path if part)]
-        code = "from holobeam.cli import main; main()"
+        # A shell ignores SIGINT in what it runs in the background, and children inherit that.
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        code += "from holobeam.cli import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
