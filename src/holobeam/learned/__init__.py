@@ -1,0 +1,1 @@
+"""Learned beamformers: the same problem in, the same solution out."""

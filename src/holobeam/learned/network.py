@@ -1,0 +1,135 @@
+"""What a learned beamformer is: a module that walks a problem layer by layer, and its solver."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers.base import Solver, State, make_state
+from holobeam.solvers.starts import random_control
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Where the layers of a network led.
+
+    Attributes
+    ----------
+    control, digital
+        What the last layer set, ``(B, N, C)`` and ``(B, F, R, K)``, feasible up to the scale of
+        the precoder.
+    utilities
+        Of the design after every layer, ``(B,)`` each, differentiable in the weights.
+    """
+
+    control: Complex[Tensor, "batch antennas controls"]
+    digital: Complex[Tensor, "batch subcarriers rf_chains users"]
+    utilities: tuple[Float[Tensor, " batch"], ...]
+
+
+class Network(nn.Module):
+    """A learned beamformer.
+
+    Attributes
+    ----------
+    startable
+        Whether :meth:`forward` makes use of a start.
+    """
+
+    startable: ClassVar[bool] = False
+
+    def matching(self, problem: Downlink) -> Network:
+        """Return itself in the dtype and on the device of a problem; copies are kept."""
+        want = (problem.h.real.dtype, problem.h.device)
+        first = next(self.parameters())
+        if (first.dtype, first.device) == want:
+            return self
+        copies: dict[tuple[torch.dtype, torch.device], Network]
+        copies = self.__dict__.setdefault("_copies", {})
+        if want not in copies:
+            fresh = deepcopy(self)
+            fresh.__dict__.pop("_copies", None)
+            copies[want] = fresh.to(dtype=want[0], device=want[1])
+        return copies[want]
+
+    def refusal(self, problem: Downlink) -> str | None:
+        """Reason why it can't serve the problem, or None."""
+        raise NotImplementedError
+
+    def start(self, problem: Downlink) -> Tensor:
+        """Controls that it begins at, ``(B, N, C)``: everything is let through."""
+        return problem.h.new_ones(problem.shapes["control"])
+
+    def training_start(
+        self, problem: Downlink, share: float, seed: int, step: int
+    ) -> Tensor | None:
+        """Controls to train from: the network's own start where None.
+
+        A ``share`` of the channels of a step begins at random controls, so that best-of-several
+        starts have been practised.
+        """
+        del problem, share, seed, step
+        return None
+
+    def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
+        """Design for a batch of channels, from ``(B, N, C)`` controls where given."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Solver):
+    """One pass through a network.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode; it computes in the dtype of the problem.
+    begin
+        ``plain``: the network's own start; ``random``: controls drawn once.
+
+    Notes
+    -----
+    The pass is one iteration. Where the start is better on some channel the start is kept.
+    """
+
+    stackable: ClassVar[bool] = True
+
+    name: str = "learned"
+    max_iterations: int = 1
+    tolerance: float = 0.0
+    network: Network = field(default_factory=Network)
+    begin: str = "plain"
+
+    def supports(self, problem: Downlink) -> str | None:
+        """Reason of the network."""
+        return self.network.refusal(problem)
+
+    def init(
+        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+    ) -> State:
+        """Return the start, or controls that the network begins at and one beam for all."""
+        if start is not None:
+            return make_state(problem, start.control, start.digital, start.control)
+        if self.begin == "random":
+            control = random_control(problem, generator)
+        else:
+            control = self.network.start(problem)
+        # A feasible point that costs nothing: the network's answer is what counts.
+        digital = problem.h.new_ones(problem.shapes["digital"])
+        return make_state(problem, control, digital, control)
+
+    def variant(self, index: int) -> Solver:
+        """Random controls for every start but the first, where the network can begin anywhere."""
+        return self if index == 0 or not self.network.startable else replace(self, begin="random")
+
+    def step(self, problem: Downlink, state: State) -> State:
+        """Walk all layers."""
+        trace = self.network.matching(problem)(problem, state.memory)
+        digital = problem.rescale(problem.link(trace.control), trace.digital)
+        return make_state(problem, trace.control, digital, state.memory)

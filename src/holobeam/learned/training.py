@@ -1,0 +1,278 @@
+"""The training loop: maximise the mean utility of what the layers design."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holobeam.errors import InputError, check_count
+from holobeam.learned.checkpoints import read_state, write_state
+from holobeam.learned.curriculum import Curriculum
+from holobeam.learned.network import Network
+from holobeam.learned.validation import Score, Validation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes
+    ----------
+    steps
+        Gradient steps in all.
+    learning_rate, warmup, final_share
+        Adam's rate rises linearly over ``warmup`` steps, then falls by a cosine to
+        ``final_share`` of itself.
+    clip
+        Largest norm of a gradient; one that is not finite is left out.
+    averaging
+        Decay of the running mean of the weights, which is what is validated and kept.
+    layer_weight
+        Weight of the utility after every layer but the last, whose weight is 1.
+    relative
+        Divide every channel's utility by its own value at the step: the mean logarithm.
+    checkpoint_every, validate_every
+        In steps.
+    """
+
+    steps: int = 2000
+    learning_rate: float = 2e-3
+    warmup: int = 20
+    final_share: float = 0.02
+    clip: float = 1.0
+    averaging: float = 0.99
+    layer_weight: float = 0.3
+    relative: bool = False
+    random_starts: float = 0.0
+    checkpoint_every: int = 500
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "validate_every"):
+            check_count(name, getattr(self, name))
+        check_count("warmup", self.warmup, 0)
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(name, f"got {getattr(self, name)!r}", "it must be positive")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        along = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        fall = 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
+        return self.learning_rate * (self.final_share + (1.0 - self.final_share) * fall)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands, for whoever watches."""
+
+    step: int
+    steps: int
+    utility: float
+    skipped: int
+    seconds: float
+    scores: tuple[Score, ...] = ()
+
+
+Watch = Callable[[Moment], None]
+
+
+@dataclass
+class _Course:
+    """What changes while training: weights, their running mean, Adam's averages, the clock."""
+
+    network: Network
+    average: dict[str, Tensor]
+    optimizer: torch.optim.Adam
+    step: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    network: Network,
+    curriculum: Curriculum,
+    settings: Settings,
+    folder: Path,
+    *,
+    validation: Validation | None = None,
+    watch: Watch | None = None,
+    until: int | None = None,
+) -> dict[str, Tensor]:
+    """Train a network, or go on where a folder's last checkpoint stands.
+
+    Parameters
+    ----------
+    network
+        What to train, in place.
+    curriculum
+        Where problems come from.
+    settings
+        How.
+    folder
+        Of checkpoints; a run that was killed goes on from its last one, to the same bits on a CPU.
+    validation
+        What the running mean of the weights is scored on.
+    watch
+        Called after every step.
+    until
+        Step to stop at, before the schedule's end.
+
+    Returns
+    -------
+    dict
+        The running mean of the weights.
+
+    Raises
+    ------
+    InputError
+        If the folder holds the checkpoint of another run.
+    """
+    workers, rank = _workers()
+    course = _begin(network, settings, folder, workers)
+    share = curriculum.batch // workers
+    if share * workers != curriculum.batch:
+        wrong = f"{curriculum.batch} channels for {workers} workers"
+        raise InputError("batch", wrong, "take a multiple of the number of workers")
+    last = settings.steps if until is None else min(until, settings.steps)
+    network.train()
+    while course.step < last:
+        began = time.perf_counter()
+        problem = curriculum.problem(course.step, rank * share, share)
+        utility = _learn(course, problem, settings, curriculum.seed, workers)
+        course.step += 1
+        scores: tuple[Score, ...] = ()
+        done = course.step == last
+        if validation and (course.step % settings.validate_every == 0 or done):
+            scores = validation.score(averaged(network, course.average))
+        course.seconds += time.perf_counter() - began
+        if rank == 0 and (course.step % settings.checkpoint_every == 0 or done):
+            _keep(course, settings, folder)
+        if watch is not None and rank == 0:
+            watch(
+                Moment(course.step, settings.steps, utility, course.skipped, course.seconds, scores)
+            )
+    return course.average
+
+
+def averaged(network: Network, average: dict[str, Tensor]) -> Network:
+    """Copy of a network with the running mean as its weights."""
+    from copy import deepcopy
+
+    copy = deepcopy(network)
+    copy.load_state_dict(average)
+    return copy.eval()
+
+
+def _learn(course: _Course, problem: Any, settings: Settings, seed: int, workers: int) -> float:
+    """One gradient step; returns the mean utility after the last layer."""
+    network = course.network
+    start = network.training_start(problem, settings.random_starts, seed, course.step)
+    utilities = network(problem, start).utilities
+    course.optimizer.zero_grad(set_to_none=True)
+    weighted = utilities[-1] + settings.layer_weight * sum(utilities[:-1])
+    if settings.relative:
+        weighted = weighted / utilities[-1].detach().clamp(min=1e-3)
+    (-weighted.mean()).backward()
+    parameters = [p for p in network.parameters() if p.grad is not None]
+    _share_gradients(parameters, workers)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+    if bool(torch.isfinite(norm)):
+        for group in course.optimizer.param_groups:
+            group["lr"] = settings.rate(course.step)
+        course.optimizer.step()
+    else:
+        course.skipped += 1
+    decay = min(settings.averaging, (course.step + 1) / (course.step + 10))
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            course.average[name].lerp_(value, 1.0 - decay)
+    return float(utilities[-1].detach().mean())
+
+
+def _begin(network: Network, settings: Settings, folder: Path, workers: int) -> _Course:
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    course = _Course(network, average, optimizer)
+    found = read_state(folder)
+    if found is None:
+        if workers > 1:
+            for value in network.state_dict().values():
+                torch.distributed.broadcast(value, 0)
+        return course
+    tensors, state = found
+    if state["settings"] != asdict(settings):
+        wrong = f"{folder} holds the checkpoint of a run with other settings"
+        raise InputError("folder", wrong, "give another folder, or the settings of that run")
+    _restore(course, tensors, folder)
+    course.step, course.skipped = state["step"], state["skipped"]
+    course.seconds = state["seconds"]
+    return course
+
+
+def _restore(course: _Course, tensors: dict[str, Tensor], folder: Path) -> None:
+    names = [name for name, _ in course.network.named_parameters()]
+    try:
+        weights = {name: tensors[f"weights.{name}"] for name in course.network.state_dict()}
+        course.network.load_state_dict(weights)
+        for name in course.average:
+            course.average[name].copy_(tensors[f"average.{name}"])
+        for name, parameter in zip(names, course.network.parameters(), strict=True):
+            course.optimizer.state[parameter] = {
+                "step": tensors[f"count.{name}"],
+                "exp_avg": tensors[f"mean.{name}"].to(parameter.device),
+                "exp_avg_sq": tensors[f"square.{name}"].to(parameter.device),
+            }
+    except (KeyError, RuntimeError):
+        wrong = f"{folder} holds the checkpoint of another network"
+        raise InputError("folder", wrong, "give another folder, or that network") from None
+
+
+def _keep(course: _Course, settings: Settings, folder: Path) -> None:
+    tensors = {f"weights.{k}": v for k, v in course.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in course.average.items()}
+    for name, parameter in course.network.named_parameters():
+        kept = course.optimizer.state.get(parameter) or {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+        tensors[f"count.{name}"] = kept["step"]
+        tensors[f"mean.{name}"] = kept["exp_avg"]
+        tensors[f"square.{name}"] = kept["exp_avg_sq"]
+    state = {
+        "step": course.step,
+        "skipped": course.skipped,
+        "seconds": course.seconds,
+        "settings": asdict(settings),
+    }
+    write_state(folder, tensors, state)
+
+
+def _workers() -> tuple[int, int]:
+    """How many processes train together (``torchrun``), and which of them this one is."""
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    if workers == 1:
+        return 1, 0
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return workers, torch.distributed.get_rank()
+
+
+def _share_gradients(parameters: list[torch.nn.Parameter], workers: int) -> None:
+    if workers == 1:
+        return
+    for parameter in parameters:
+        assert parameter.grad is not None
+        torch.distributed.all_reduce(parameter.grad)
+        parameter.grad /= workers
