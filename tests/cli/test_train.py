@@ -53,6 +53,10 @@ def command(*arguments):
     return [sys.executable, "-m", "holobeam", "train", *map(str, arguments)]
 
 
+def call(*arguments):
+    return subprocess.run(command(*arguments), check=False, capture_output=True, text=True)
+
+
 def test_what_is_trained_is_a_solver(recipe, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
@@ -69,6 +73,7 @@ def test_what_is_trained_is_a_solver(recipe, tmp_path):
     assert solution.violation.max() < 1e-9
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_weights(recipe, tmp_path):
     path = recipe(400)
     subprocess.run(command(path, "--out", tmp_path / "whole"), check=True, capture_output=True)
@@ -108,9 +113,7 @@ def steps_done(out):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, said):
-    done = subprocess.run(
-        command(*arguments, "--out", tmp_path / "out"), capture_output=True, text=True
-    )
+    done = call(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -119,8 +122,6 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, said):
 def test_another_recipe_does_not_go_on_with_a_folder(recipe, tmp_path):
     path, out = recipe(4), tmp_path / "out"
     subprocess.run(command(path, "--out", out), check=True, capture_output=True)
-    done = subprocess.run(
-        command(path, "--out", out, "--set", "batch=4"), capture_output=True, text=True
-    )
+    done = call(path, "--out", out, "--set", "batch=4")
     assert done.returncode == 2
     assert "another recipe" in done.stderr
