@@ -35,7 +35,7 @@ def _strongest_first(h: Any, noise: Any, order: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _direction(z: complex) -> complex:
+def _direction(z: complex) -> Any:
     """``z / |z|``, and 0 for 0."""
     size = np.sqrt(z.real * z.real + z.imag * z.imag)
     if size > 1e-150:
@@ -50,7 +50,7 @@ def _direction(z: complex) -> complex:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _towards(kind: int, levels: Any, wanted: complex) -> complex:
+def _towards(kind: int, levels: Any, wanted: complex) -> Any:
     """Member of an element set that lies furthest in a direction; that nearest to 0 for none."""
     way = _direction(wanted)
     if kind == CIRCLE and levels[0] == 0.0 and way != 0.0:

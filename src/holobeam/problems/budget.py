@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ def settle(problem: Downlink, control: Tensor, digital: Tensor) -> tuple[Tensor,
     from holobeam.kernels.cpu import available_threads
 
     frontend = problem.frontend
-    kind, levels = frontend.element_set.kernel_code()
+    element_set: Any = frontend.element_set
+    kind, levels = element_set.kernel_code()
     q, v = np.array(as_array(control)), np.array(as_array(digital[:, 0]))
     single = digital.dtype == torch.complex64
     off = kernel.settle(

@@ -192,7 +192,7 @@ def passed(state: State, point: tuple[Any, ...], memory: Any, best: Any, steps: 
 
 
 def pointed_control(problem: Downlink, spare: Tensor) -> Tensor:
-    """Do what ``matched_control`` does on circles, compiled; ``spare`` ``(N, R - K)`` directions."""
+    """Do what ``matched_control`` does on circles; ``spare`` ``(N, R - K)``: chains left over."""
     from holobeam.kernels import matched as kernel
     from holobeam.kernels.cpu import available_threads
     from holobeam.solvers.starts import relaxed
