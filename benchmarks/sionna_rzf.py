@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import torch
@@ -30,7 +30,7 @@ COLUMNS = (
 )
 
 
-def tables() -> list[Table]:
+def tables(full: bool) -> Iterator[Table]:
     table = Table(
         f"`rzf-equal-power` against Sionna's RZF, {ANTENNAS} antennas, {USERS} users, 12 dB",
         COLUMNS,
@@ -45,14 +45,15 @@ def tables() -> list[Table]:
     except ImportError as error:
         print(f"SKIPPED: sionna can't be imported ({error})", file=sys.stderr, flush=True)
         table.add("not measured: sionna is not installed", *[""] * (len(COLUMNS) - 1))
-        return [table]
+        yield table
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for batch in (1, 256):
         for dtype, precision in ((torch.complex64, "single"), (torch.complex128, "double")):
             _row(table, batch, dtype, lambda h, c, p=precision: rzf_precoding_matrix(h, c, p))
     torch.set_num_threads(threads)
-    return [table]
+    yield table
 
 
 def _row(table: Table, batch: int, dtype: torch.dtype, theirs: Callable[..., Tensor]) -> None:
