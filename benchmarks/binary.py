@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import mean, median
 
@@ -33,9 +33,17 @@ VARIANTS: dict[str, dict[str, object]] = {
 Problem = tuple[Tensor, Tensor]
 
 
-def tables() -> list[Table]:
+def tables(full: bool) -> Iterator[Table]:
     torch.set_num_threads(1)
-    return [_agreement(), _variants(), _exact(), _budgets(), _scip(), _sweeps(), _majorise()]
+    yield _agreement()
+    yield _variants(40 if full else 32)
+    yield _exact()
+    yield _budgets()
+    if full:
+        # Up to 30 s a problem and formulation.
+        yield _scip()
+    yield _sweeps()
+    yield _majorise()
 
 
 def _problems(n: int, streams: int, channels: int, seed: int = 1) -> list[Problem]:
@@ -75,7 +83,7 @@ def _agreement() -> Table:
     return table
 
 
-def _variants() -> Table:
+def _variants(most: int) -> Table:
     table = Table(
         "Sphere decoding, the paper's variants and other shifts: nodes and time",
         ("variant", "d", "n", "median nodes", "median ms", "mean ms", "not finished", "verdict"),
@@ -84,7 +92,9 @@ def _variants() -> Table:
         "bound <= original; at n = 32 the SDP shift in fixed order at most 0.2 x the nodes of the "
         "original and 0.5 x the time of the paper's both. 60 s a problem.",
     )
-    for d, n in ((1, 16), (1, 24), (2, 24), (1, 32), (2, 32), (1, 36), (1, 40)):
+    # Up to a minute a problem and variant above 32 signs.
+    sizes = ((1, 16), (1, 24), (2, 24), (1, 32), (2, 32), (1, 36), (1, 40))
+    for d, n in (size for size in sizes if size[1] <= most):
         problems = _problems(n, d, 2 if n <= 32 else 1)
         nodes, spent, open_ended = {}, {}, {}
         for name, options in VARIANTS.items():

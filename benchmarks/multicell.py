@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,14 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def tables() -> list[Table]:
-    return [_power(), _precoders(), _bisection(), _feeding(), _one_cell(), _size(), _law()]
+def tables(full: bool) -> Iterator[Table]:
+    yield _power((0.0, 10.0, 20.0, 30.0, 40.0) if full else (0.0, 20.0, 40.0))
+    yield _precoders()
+    yield _bisection()
+    yield _feeding()
+    yield _one_cell()
+    yield _size()
+    yield _law()
 
 
 def _frontends(model: hb.channels.CellularDrops = MODEL) -> dict[str, hb.frontends.Frontend]:
@@ -70,8 +76,7 @@ def _contestants() -> list[tuple[str, str, str, dict[str, Any]]]:
     return rows
 
 
-def _power() -> Table:
-    powers = (0.0, 10.0, 20.0, 30.0, 40.0)
+def _power(powers: tuple[float, ...]) -> Table:
     table = Table(
         f"Three cells, two users each, two receive antennas, 32 elements: {CHANNELS} channels",
         ("method", *(f"{dbm:g} dBm" for dbm in powers), "ms/channel at 20 dBm"),

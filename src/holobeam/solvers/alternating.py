@@ -24,6 +24,7 @@ from holobeam.solvers.base import (
     Solver,
     State,
     choose,
+    make_state,
 )
 from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.starts import (
@@ -41,6 +42,9 @@ Begin = Literal["matched", "random", "fit", "fit-random", "relax"]
 
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
+
+_MARKS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
+"""Iterations on the continuous set after which phases are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,11 +236,33 @@ class Alternating(Solver):
 
     def _quantised(self, problem: AnyProblem, generator: torch.Generator) -> Tensor:
         easier = relax(problem)
-        surface = isinstance(easier.frontend.element_set, Interval)
-        surface = surface and isinstance(problem, Downlink)
+        if not isinstance(easier.frontend.element_set, Interval):
+            return self._best_rounding(problem, easier, generator)
+        surface = isinstance(problem, Downlink)
         solver = surface_solver() if surface else replace(self, begin="matched")
         solution = solver(easier, generator=generator)
         return quantised_control(problem, solution.control, self.share)
+
+    def _best_rounding(
+        self, problem: AnyProblem, easier: AnyProblem, generator: torch.Generator
+    ) -> Tensor:
+        """Best of the roundings along the way to the relaxed optimum, channel by channel.
+
+        Coarse phases round the worse the closer they come to it: from some point on users gain by
+        phases finer than a step (docs/methods.md, section 4).
+        """
+        solver = replace(self, begin="matched")
+        state = solver.init(easier, generator)
+        best: State | None = None
+        done = 0
+        for mark in sorted({min(mark, self.max_iterations) for mark in (*_MARKS, 10**9)}):
+            state, done = solver.advance(easier, state, mark - done), mark
+            control = quantised_control(problem, state.control, self.share)
+            link = problem.link(control)
+            new = make_state(problem, control, digital_start(problem, link))
+            best = new if best is None else choose(new.utility > best.utility, new, best)
+        assert best is not None
+        return best.control
 
 
 def scale_is_free(problem: AnyProblem) -> bool:

@@ -57,6 +57,14 @@ BUILT_IN = (
         (("rule", "rzf"),),
     ),
     Entry(
+        "rzf-equal-power",
+        _CLOSED,
+        "regularised zero forcing, every user at the same power",
+        "methods 6",
+        "every front-end",
+        (("rule", "rzf-equal-power"),),
+    ),
+    Entry(
         "wmmse-digital",
         "holobeam.solvers.closed_form:digital_bound",
         "converged WMMSE in the span of the channel, best of three starts",

@@ -12,6 +12,7 @@ from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.built_in import BUILT_IN
 from holobeam.solvers.entry import Entry
 from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.perturb import Perturb
 from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
 
@@ -19,6 +20,11 @@ ENTRY_POINT_GROUP = "holobeam.solvers"
 
 REFIT = "+w"
 """Behind any solver's name: re-optimise the digital part with the controls held."""
+
+SUFFIXES = {
+    REFIT: "behind any solver's name: its controls, the digital part re-optimised by 50 WMMSE steps"
+}
+"""What may follow a solver's name, with one line each."""
 
 
 @cache
@@ -66,6 +72,7 @@ def solve(
     *,
     seed: int | None = None,
     starts: int = 1,
+    perturbations: int = 0,
     start: State | Solution | None = None,
     history: bool = False,
     progress: Progress | None = None,
@@ -84,6 +91,9 @@ def solve(
         Seed of random starts.
     starts
         How many starts to take the best of.
+    perturbations
+        How often to disturb the controls of the best point and solve again from there, keeping
+        what is better; see :class:`Perturb`.
     start
         Where to begin.
     history
@@ -109,4 +119,6 @@ def solve(
         chosen = ProportionalFair(name=chosen.name, inner=chosen)
     if check_count("starts", starts) > 1:
         chosen = Restart(name=chosen.name, solver=chosen, starts=starts)
+    if check_count("perturbations", perturbations, 0) > 0:
+        chosen = Perturb(name=chosen.name, solver=chosen, rounds=perturbations)
     return chosen(problem, seed=seed, start=start, history=history, progress=progress)
