@@ -199,7 +199,7 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
     """
     study = quickened(study) if quick else study
     known = {entry.name for entry in registry.available()}
-    missing = [name for name in study.needs if _base(name) not in known]
+    missing = [name for name in study.needs if registry.base_name(name) not in known]
     if missing:
         skipped = f"{study.name} waits for {', '.join(missing)}"
         return Plan(study, quick, skipped=skipped)
@@ -243,18 +243,13 @@ def quickened(study: Study) -> Study:
 def _present(study: Study, known: set[str]) -> tuple[list[SolverTable], list[str]]:
     present, left_out = [], []
     for table in study.solvers:
-        if _base(table.name) in known:
+        if registry.base_name(table.name) in known:
             present.append(table)
         elif table.awaited:
             left_out.append(f"{study.name}: {table.label} waits for the solver {table.name}")
         else:
             raise unknown_name(f"{study.name}: solver", table.name, known)
     return present, left_out
-
-
-def _base(name: str) -> str:
-    """Name of a solver without the suffix that re-optimises its digital part."""
-    return name.removesuffix("+w")
 
 
 def _points(study: Study) -> Iterator[Point]:
