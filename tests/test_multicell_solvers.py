@@ -401,3 +401,62 @@ def test_digital_carries_on_from_any_front_end(hardware, streams):
             start = make_state(digital, ones, found.precoder)
             bound = hb.solve(digital, "wmmse-digital", max_iterations=20, start=start)
             assert (bound.sum_rate >= found.sum_rate - 1e-9).all()
+
+
+# -- continuous phases ----
+
+
+@pytest.mark.parametrize("budget", list(BUDGETS))
+@pytest.mark.parametrize("name", ["wmmse-mo", "mm-altmin"])
+def test_phases_move_together_in_many_cells(name, budget):
+    """Monotone under every budget, whatever the batch mates, feasible, in single precision too."""
+    problem = _problem("sub", budget, batch=3, streams=2)
+    solver = hb.solver(name, begin="random", inner_steps=10)
+    state = solver.init(problem, torch.Generator().manual_seed(0))
+    for _ in range(6):
+        new = solver.step(problem, state)
+        assert (new.utility >= state.utility - 1e-9 * state.utility.abs()).all()
+        state = new
+    whole = solver(problem, seed=0)
+    alone = solver(problem.take(torch.tensor([1])), seed=0)
+    assert (whole.violation <= 1e-9).all()
+    assert (whole.rates[1] - alone.rates[0]).abs().max() < 1e-6
+    single = solver(_problem("sub", budget, 3, 2, dtype=torch.complex64), seed=0)
+    assert single.rates.dtype == torch.float32
+    assert (single.sum_rate - whole.sum_rate).abs().max() < 0.05 * whole.sum_rate.max()
+
+
+def test_phase_solvers_of_one_cell_are_those_of_the_downlink():
+    """M = S = L = 1: the same phases, and precoders up to what one problem scales up."""
+    h = gaussian((3, 3, 16), 5)
+    hardware = frontends.phase_shifters(16, 4)
+    one = Downlink(h, hardware, noise_power=0.1, power=0.25, power_at="per_rf_chain")
+    many = MultiCell(
+        h[:, None, None, :, None, :], hardware, noise_power=0.1, power_per_rf_chain=0.25
+    )
+    for name in ("wmmse-mo", "mm-altmin"):
+        control = hardware.project(gaussian((3, 16, 4), 6))
+        digital = one.rescale(one.link(control), gaussian((3, 1, 4, 3), 7))
+        solver, generator = hb.solver(name, inner_steps=3), torch.Generator()
+        first = solver.init(one, generator, make_state(one, control, digital))
+        a = solver.step(one, first)
+        start = make_state(many, control.unsqueeze(1), digital)
+        b = solver.step(many, solver.init(many, generator, start))
+        assert (a.control - b.control[:, 0]).abs().max() < 1e-9, name
+        ratio = a.digital / b.digital
+        assert (ratio - ratio[:, :, :1, :1]).abs().max() < 1e-9, name
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_full_phase_shifters_in_one_cell_of_many_antennas(streams):
+    """Every solver of phases stays below digital under one radiated budget."""
+    h = replace(MODEL, cells=1).sample(4, seed=3)
+    budget = {"power": 100.0, "power_at": "radiated", "streams": streams}
+    problem = MultiCell(h, frontends.phase_shifters(32, 4), **budget)
+    digital = MultiCell(h, HARDWARE["digital"], **budget)
+    most = hb.solve(digital, "wmmse-digital", max_iterations=300).sum_rate
+    for name in ("vp", "wmmse-cd", "wmmse-mo", "mm-altmin"):
+        found = hb.solve(problem, name, max_iterations=30)
+        assert (found.sum_rate <= most * (1 + 1e-3)).all(), name
+        assert float(found.sum_rate.mean()) > 0.8 * float(most.mean()), name
+        assert (found.violation <= 1e-9).all()
