@@ -255,7 +255,15 @@ class Alternating(Solver):
         easier = relax(problem)
         surface = isinstance(easier.frontend.element_set, Interval)
         surface = surface and isinstance(problem, Downlink)
-        solver = surface_solver() if surface else replace(self, begin="matched")
+        frontend = easier.frontend
+        size = frontend.antennas * frontend.controls
+        if surface:
+            solver = surface_solver()
+        elif unfit(self.analog, frontend.element_set, size) is None:
+            solver = replace(self, begin="matched")
+        else:
+            # Searches over two levels have nothing to do on the continuous set.
+            solver = coordinate_solver(begin="matched", max_iterations=self.max_iterations)
         solution = solver(easier, generator=generator)
         return quantised_control(problem, solution.control, self.share)
 
