@@ -13,12 +13,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.table import Table
+from holobeam.studies.cases import Unit
 from holobeam.studies.claims import Claims
 from holobeam.studies.engine import Errand, local_runner, run_studies
 from holobeam.studies.files import decode_table, encode_table, read_bytes, write_atomically
 from holobeam.studies.local import Job, Outcome, run_local
 from holobeam.studies.packs import read_packs
-from holobeam.studies.plan import Unit, make_plan
+from holobeam.studies.plan import make_plan
 from holobeam.studies.spec import Study
 from holobeam.studies.store import Store, compact, read_table, table_meta
 from holobeam.studies.work import pinned, run_unit

@@ -185,7 +185,13 @@ BUILT_IN = (
         "WMMSE with tabu search on two levels: nearly exact, for a fraction of the time",
         "methods 14, 15",
         "two-level elements",
-        (("analog", tabu), ("begin", "random"), ("max_iterations", 60)),
+        (
+            ("analog", tabu),
+            ("begin", "relax"),
+            ("digital_sweeps", None),
+            ("extrapolate", True),
+            ("max_iterations", 60),
+        ),
     ),
     Entry(
         "wmmse-sd",

@@ -88,7 +88,7 @@ def alternate(
     from holobeam.solvers.alternating import Memory, Momentum, scale_is_free
 
     memory: Memory = state.memory
-    schedule = solver.noise_schedule[memory.count : memory.count + count]
+    schedule = solver.schedule[memory.count : memory.count + count]
     free = scale_is_free(problem)
     kind, levels = element_code(
         Interval(0.0, float("inf")) if free else problem.frontend.element_set

@@ -9,6 +9,7 @@ from typing import Any
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
+from holobeam.solvers.blind import Blind
 from holobeam.solvers.built_in import BUILT_IN
 from holobeam.solvers.entry import Entry
 from holobeam.solvers.fairness import ProportionalFair
@@ -21,8 +22,12 @@ ENTRY_POINT_GROUP = "holobeam.solvers"
 REFIT = "+w"
 """Behind any solver's name: re-optimise the digital part with the controls held."""
 
+BLIND = "+blind"
+"""Behind any solver's name: design each cell as if it were alone."""
+
 SUFFIXES = {
-    REFIT: "behind any solver's name: its controls, the digital part re-optimised by 50 WMMSE steps"
+    REFIT: "behind any solver's name: its controls, the digital part re-optimised by 50 WMMSE steps",
+    BLIND: "behind any solver's name: the channels between cells are hidden from it",
 }
 """What may follow a solver's name, with one line each."""
 
@@ -53,17 +58,27 @@ def solver(name: str, **options: Any) -> Solver:
     ----------
     name
         One of :func:`available`; an unknown name is answered with its nearest neighbours. With
-        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found.
+        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found;
+        with ``+blind`` behind it the channels between cells are hidden from it (many cells).
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
     entries = _entries()
-    base = name.removesuffix(REFIT)
-    if base != name and name not in entries:
-        return refitted(solver(base, **options), name)
-    if name not in entries:
-        raise unknown_name("solver", name, entries)
-    return entries[name].make(**options)
+    if name in entries:
+        return entries[name].make(**options)
+    if name.endswith(REFIT):
+        return refitted(solver(name.removesuffix(REFIT), **options), name)
+    if name.endswith(BLIND):
+        return Blind(name=name, solver=solver(name.removesuffix(BLIND), **options))
+    raise unknown_name("solver", name, entries)
+
+
+def base_name(name: str) -> str:
+    """Name of a solver without what :func:`solver` allows behind it."""
+    before = ""
+    while before != name:
+        before, name = name, name.removesuffix(REFIT).removesuffix(BLIND)
+    return name
 
 
 def solve(
