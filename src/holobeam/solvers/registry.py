@@ -26,7 +26,7 @@ BLIND = "+blind"
 """Behind any solver's name: design each cell as if it were alone."""
 
 SUFFIXES = {
-    REFIT: "behind any solver's name: its controls, the digital part re-optimised by 50 WMMSE steps",
+    REFIT: "behind any solver's name: its controls, V re-optimised by 50 WMMSE steps",
     BLIND: "behind any solver's name: the channels between cells are hidden from it",
 }
 """What may follow a solver's name, with one line each."""
