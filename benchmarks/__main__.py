@@ -16,6 +16,7 @@ import torch
 
 from benchmarks import (
     binary,
+    blind,
     engine,
     hardware,
     kernels,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "multicell": multicell.tables,
     "engine": engine.tables,
     "binary": binary.tables,
+    "blind": blind.tables,
 }
 
 
