@@ -91,7 +91,7 @@ def test_poses_of_turned_channels_are_the_same():
 def test_value_is_the_mean_over_turned_surfaces(head, layout):
     """Judged feed by feed as problems of their own, by the house's judge."""
     problem = _problem(layout=layout)
-    found = blind_ceiling(problem, head=head, starts=3, max_iterations=30)
+    found = blind_ceiling(problem, head=head, starts=3, max_iterations=30, polish=20)
     rates = []
     for s, place in zip(GROUP, found.place, strict=True):
         alone = hb.Downlink(problem.h, rhs(found.feeds[place]), snr_db=10.0)
@@ -109,7 +109,7 @@ def test_value_is_the_mean_over_turned_surfaces(head, layout):
 
 def test_never_above_the_best_design_of_each_feed():
     problem = _problem((4, 4), 3, 3)
-    found = blind_ceiling(problem, starts=2, max_iterations=40)
+    found = blind_ceiling(problem, starts=2, max_iterations=40, polish=20)
     tops = [
         hb.solve(hb.Downlink(problem.h, rhs(feed), snr_db=10.0), "mmse-fast", starts=16).sum_rate
         for feed in found.feeds
@@ -148,8 +148,8 @@ def test_random_search_finds_nothing_better_on_four_elements():
 
 def test_more_starts_never_lower_it():
     problem = _problem(count=4)
-    few = blind_ceiling(problem, starts=1, max_iterations=10)
-    more = blind_ceiling(problem, starts=3, max_iterations=10)
+    few = blind_ceiling(problem, starts=1, max_iterations=10, polish=5)
+    more = blind_ceiling(problem, starts=3, max_iterations=10, polish=5)
     assert (more.utility >= few.utility - 1e-9).all()
 
 
@@ -158,8 +158,8 @@ def test_more_starts_never_lower_it():
 
 def test_least_squares_heads_lose_nothing_where_feeds_are_independent():
     problem = _problem((5, 5), 3, 3)
-    best = blind_ceiling(problem, starts=2, max_iterations=10)
-    found = blind_ceiling(problem, starts=2, max_iterations=10, head="least-squares")
+    best = blind_ceiling(problem, starts=2, max_iterations=10, polish=5)
+    found = blind_ceiling(problem, starts=2, max_iterations=10, polish=5, head="least-squares")
     assert (best.utility - found.utility).abs().max() < 1e-6
     _check_target(problem, found)
 
@@ -174,8 +174,8 @@ def test_least_squares_heads_are_held_to_one_target_where_they_are_not():
     problem = _problem((5, 5), 3, 3, "line", snr_db=20.0)
     together = turned_problem(problem, distinct_feeds(_feed((5, 5), 3, "line"), GROUP_5)[0])
     assert share_target(together) is not together
-    best = blind_ceiling(problem, starts=2, max_iterations=40)
-    found = blind_ceiling(problem, starts=2, max_iterations=40, head="least-squares")
+    best = blind_ceiling(problem, starts=2, max_iterations=40, polish=20)
+    found = blind_ceiling(problem, starts=2, max_iterations=40, polish=20, head="least-squares")
     assert (found.utility - best.utility).mean() < 0.0
     _check_target(problem, found)
 
@@ -208,42 +208,56 @@ def test_steps_with_a_shared_target_never_lower_the_rate():
 
 def test_heads_with_fewer_freedoms_reach_less():
     problem = _problem()
-    best = blind_ceiling(problem, starts=8, max_iterations=40)
-    held = blind_ceiling(problem, starts=8, max_iterations=40, head="mmse")
-    assert (held.utility <= best.utility + 0.02).all()
+    best = blind_ceiling(problem, starts=4, max_iterations=40, polish=60)
+    held = blind_ceiling(problem, starts=4, max_iterations=40, polish=60, head="mmse")
+    # Both are local optima: on one channel the narrower search may be the luckier one.
+    assert (held.utility <= best.utility + 0.2).all()
+    assert held.utility.mean() <= best.utility.mean() + 0.01
     assert held.utility.mean() > 0.9 * best.utility.mean()
 
 
 # -- the solver ----
 
 
+def _all_turns(problem):
+    """Every channel in every pose, as one batch; the turns lead."""
+    every = problem.take(torch.arange(problem.batch).repeat(len(GROUP)))
+    order = GROUP.repeat_interleave(problem.batch, dim=0)[:, None, None].expand_as(every.h)
+    return every.with_(h=every.h.gather(3, order))
+
+
 def test_solver_turns_with_the_channel():
     problem = _problem()
-    solver = Blind(tries=2, steps=20)
+    solver = Blind(tries=2, steps=20, polish=5)
     control = solver(problem).control
-    for s in GROUP:
-        turned = problem.with_(h=problem.h[..., s])
-        assert (solver(turned).control - control[:, s]).abs().max() < 1e-9
+    turned = solver(_all_turns(problem)).control.view(len(GROUP), *control.shape)
+    assert (turned - torch.stack([control[:, s] for s in GROUP])).abs().max() < 1e-8
 
 
 @pytest.mark.parametrize("head", ["optimal", "least-squares", "mmse"])
 def test_solver_reaches_the_ceiling_on_average_over_turns(head):
     problem = _problem()
-    ceiling = blind_ceiling(problem, head=head, starts=2, max_iterations=20)
-    solver = Blind(head=head, tries=2, steps=20)
-    rates = [solver(problem.with_(h=problem.h[..., s])).sum_rate for s in GROUP]
-    # The search is another one in the channel's own pose: alike on average, not to the digit.
-    gap = torch.stack(rates).mean(dim=0) - ceiling.utility
-    assert gap.abs().mean() < 0.15
-    posed = solver(problem)
-    assert torch.equal(posed.control, hb.solve(problem, solver, starts=2, seed=9).control)
+    solver = Blind(head=head, tries=2, steps=20, polish=10)
+    rates = solver(_all_turns(problem)).sum_rate.view(len(GROUP), -1)
+    turn = canonical_turn(problem.h[:, 0], (3, 3), GROUP)
+    order = GROUP[turn][:, None, None].expand_as(problem.h)
+    posed = problem.with_(h=problem.h.gather(3, order))
+    ceiling = blind_ceiling(posed, head=head, starts=2, max_iterations=20, polish=10)
+    assert (rates.mean(dim=0) - ceiling.utility).abs().max() < 1e-6
+
+
+def test_restarts_may_not_choose_by_the_true_feed():
+    problem = _problem()
+    solver = Blind(tries=1, steps=5, polish=2)
+    once, often = solver(problem), hb.solve(problem, solver, starts=3, seed=9)
+    assert torch.equal(once.control, often.control)
 
 
 def test_solver_keeps_the_promises_of_the_kit():
     h = gaussian((3, 1, 2, 9), 0)
     for dtype in (torch.complex128, torch.complex64):
         problem = hb.Downlink(h.to(dtype), rhs(_feed((3, 3), 2, "edge")), snr_db=10.0)
-        testing.check_solver(Blind(tries=2, steps=4), [problem])
+        testing.check_solver(Blind(tries=2, steps=4, polish=2), [problem])
 
 
 def test_refusals():
@@ -257,4 +271,4 @@ def test_refusals():
         blind_ceiling(problem, symmetries=GROUP_5)
     wide = hb.Downlink(gaussian((1, 1, 2, 12), 0), rhs(_feed((4, 3), 2, "edge")), snr_db=0.0)
     assert "shape" in Blind().supports(wide)
-    assert Blind(shape=(4, 3), tries=1, steps=2)(wide).sum_rate.isfinite().all()
+    assert Blind(shape=(4, 3), tries=1, steps=2, polish=1)(wide).sum_rate.isfinite().all()

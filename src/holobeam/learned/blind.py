@@ -12,6 +12,7 @@ from torch import Tensor
 from holobeam.learned.ceiling import Ceiling, Head, blind_ceiling, grid_of
 from holobeam.learned.scene import unserved
 from holobeam.learned.symmetry import canonical_turn, grid_symmetries
+from holobeam.learned.turned import STEPS
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import Solver, State, make_state
 
@@ -28,8 +29,8 @@ class Blind(Solver):
         Elements along both axes; empty for a square.
     tries
         Starts of the search.
-    steps
-        Iterations of each.
+    steps, polish
+        Iterations of each, and of the ascent that follows.
     draw
         Seed of the search. It is the solver's own, and restarts give the same answer: choosing
         between designs by what they reach on the true feed would be looking at it.
@@ -50,6 +51,7 @@ class Blind(Solver):
     shape: tuple[int, ...] = ()
     tries: int = 16
     steps: int = 100
+    polish: int = STEPS
     draw: int = 0
 
     def supports(self, problem: Downlink) -> str | None:
@@ -80,6 +82,7 @@ class Blind(Solver):
             head=self.head,
             starts=self.tries,
             max_iterations=self.steps,
+            polish=self.polish,
             seed=self.draw,
         )
         control, digital = _turned_back(problem, found, group, turn)

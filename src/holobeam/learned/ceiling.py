@@ -16,7 +16,7 @@ from holobeam.digital.wmmse import keep_finite
 from holobeam.errors import ShapeError, UnsupportedError, check_choice, check_count
 from holobeam.learned.scene import unserved
 from holobeam.learned.symmetry import distinct_feeds, grid_symmetries
-from holobeam.learned.turned import ascend
+from holobeam.learned.turned import STEPS, ascend
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.rates import spectral_efficiency
 from holobeam.solvers.alternating import surface_solver
@@ -72,6 +72,7 @@ def blind_ceiling(
     head: Head = "optimal",
     starts: int = 16,
     max_iterations: int = 100,
+    polish: int = STEPS,
     seed: int = 0,
 ) -> Ceiling:
     """Symmetry-averaged optimum, ``max_a mean_s SE(H, a, M[s])``, channel by channel.
@@ -93,6 +94,9 @@ def blind_ceiling(
         Starts to take the best of.
     max_iterations
         Of each start.
+    polish
+        Steps of the ascent that follows. Where one target must serve dependent feeds there are
+        none.
     seed
         Of random starts.
 
@@ -113,9 +117,17 @@ def blind_ceiling(
     -----
     Source: docs/methods.md, section 22.
     """
-    options = {"starts": starts, "max_iterations": max_iterations, "seed": seed}
-    heads = (check_choice("head", head, HEADS),)
-    return blind_ceilings(problem, heads, shape=shape, symmetries=symmetries, **options)[head]
+    found = blind_ceilings(
+        problem,
+        (check_choice("head", head, HEADS),),
+        shape=shape,
+        symmetries=symmetries,
+        starts=starts,
+        max_iterations=max_iterations,
+        polish=polish,
+        seed=seed,
+    )
+    return found[head]
 
 
 def blind_ceilings(
@@ -126,6 +138,7 @@ def blind_ceilings(
     symmetries: Int[Tensor, "symmetries antennas"] | None = None,
     starts: int = 16,
     max_iterations: int = 100,
+    polish: int = STEPS,
     seed: int = 0,
 ) -> dict[Head, Ceiling]:
     """Several heads' :func:`blind_ceiling` from one search."""
@@ -137,14 +150,14 @@ def blind_ceilings(
     feeds, place = distinct_feeds(problem.frontend.scaled_feed()[0], group)
     together = turned_problem(problem, feeds)
     search = cache(lambda at: _search(at, starts, max_iterations, seed))
-    best = cache(lambda: ascend(together, search(together), alike=False))
+    best = cache(lambda: ascend(together, search(together), alike=False, steps=polish))
     ceilings = {}
     for head in heads:
         target = None
         if head == "optimal":
             control, digital = best()
         elif head == "mmse":
-            control, digital = ascend(together, search(together), alike=True)
+            control, digital = ascend(together, search(together), alike=True, steps=polish)
         else:
             shared = share_target(together)
             control, digital = best() if shared is together else _best(search(shared))
