@@ -304,4 +304,11 @@ BUILT_IN = (
         "fully connected phase shifters, K <= R, one subcarrier, radiated power",
         (("accumulate", False),),
     ),
+    Entry(
+        "blind-ceiling",
+        "holobeam.learned.blind:Blind",
+        "as good as any network that treats elements alike and never sees the feed",
+        "methods 22; question raised by the mb-dnn paper",
+        "amplitude surfaces on a square grid, one subcarrier, radiated power",
+    ),
 )
