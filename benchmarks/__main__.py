@@ -17,6 +17,7 @@ import torch
 
 from benchmarks import (
     binary,
+    blind,
     engine,
     hardware,
     kernels,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "multicell": multicell.tables,
     "engine": engine.tables,
     "binary": binary.tables,
+    "blind": blind.tables,
 }
 
 

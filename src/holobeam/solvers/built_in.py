@@ -326,4 +326,11 @@ BUILT_IN = (
         "mb-dnn paper (our answer to it); methods 19",
         "amplitude surfaces",
     ),
+    Entry(
+        "blind-ceiling",
+        "holobeam.learned.blind:Blind",
+        "as good as any network that treats elements alike and never sees the feed",
+        "methods 22; question raised by the mb-dnn paper",
+        "amplitude surfaces on a square grid, one subcarrier, radiated power",
+    ),
 )
