@@ -31,6 +31,7 @@ ROWS = (
     ("rhs", "random", {}, None),
     ("rhs", "vp", {}, None),
     ("rhs-binary", "wmmse-cd", {"starts": 6}, None),
+    ("rhs-binary", "vp", {"starts": 24, "max_iterations": 60}, None),
 )
 
 

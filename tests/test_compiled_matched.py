@@ -131,6 +131,15 @@ def test_what_cancels_but_can_be_held_stays(dtype, turn, monkeypatch):
     assert float(beams[0].amax()) > 0.1
 
 
+@pytest.mark.parametrize("bits", [1, 2])
+def test_more_iterations_do_not_round_coarse_phases_worse(bits):
+    """The last rounding alone loses: 32 antennas, 1 bit, 30 to 240 iterations, by 0.5 of 20."""
+    h = hb.channels.SalehValenzuela(antennas=32, users=4, paths=10).sample(48, seed=1)
+    at = hb.Downlink(h, hb.frontends.phase_shifters(32, 4, bits=bits), snr_db=12.0)
+    short, long = (hb.solve(at, "wmmse-cd", max_iterations=n).sum_rate.mean() for n in (30, 240))
+    assert float(long) > float(short)
+
+
 @given(
     scale=st.floats(-8, 8),
     users=st.integers(1, 5),

@@ -251,13 +251,6 @@ def _iterate(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _copy(parts: Any, out: Any) -> None:
-    """Copy real and imaginary parts."""
-    out[0][:] = parts[0]
-    out[1][:] = parts[1]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _channel(
     channel: Any, parts: Any, at: Any, room: Any, small: Any, numbers: Any, best_v: Any, plan: Any
 ) -> tuple[float, float, int, int, bool]:
@@ -277,7 +270,7 @@ def _channel(
             break
         idle += 1
         if utility > best_utility:
-            _copy(now, top)
+            top[0][:], top[1][:] = now
             best_v[:] = v
             best_utility, idle, found = utility, 0, True
         if abs(utility - before) < tolerance * max(abs(utility), 1e-12):
@@ -321,7 +314,10 @@ def _loop(
         _load(velocity[b].T, speed)
         channel = (paths, waves, noise[b], alpha[b], power[b], radiated)
         _link(paths, waves, now, a, e, g, radiated)
-        rescale(g, v[b], power[b])
+        if (
+            abs(spent(g, v[b]) / power[b] - 1.0) > 1e-9
+        ):  # else one by one is all at once, bit by bit
+            rescale(g, v[b], power[b])
         hear(e, v[b], t)
         utility[b], best_utility[b], idle[b], steps[b], found = _channel(
             channel,
