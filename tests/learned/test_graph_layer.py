@@ -44,7 +44,7 @@ def test_printed_conjugates_do_not_cancel(variant, measured):
 
 
 def test_printed_step_in_the_other_convention():
-    """Channels ``g = conj(h)``, received ``g^T x``: still a conjugate short, at the outer factor."""
+    """Channels ``g = conj(h)``, received ``g^T x``: a conjugate is still missing."""
     columns = _users()
     begin = columns.conj().unsqueeze(3)
     after = begin - interference(columns, None, begin, "literal")

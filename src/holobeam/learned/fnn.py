@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class Fnn(Network):
         per_user = {"mmse": 1, "direct": rf_chains, "ls": antennas, "wls": antennas}[head]
         sizes = [2 * antennas * users + 1, *[check_count("width", width)] * depth]
         hidden: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             hidden += [nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU()]
         self.hidden = nn.Sequential(*hidden)
         self.out = nn.Linear(sizes[-1], antennas + 2 * users * per_user)
@@ -93,10 +95,12 @@ class Fnn(Network):
         rest: Float[Tensor, "batch outputs"],
     ) -> Point:
         if self.head == "mmse":
-            return structure(scene, control, rest.unflatten(1, (self.users, 2)))
-        entries = torch.complex(*rest.unflatten(1, (-1, self.users, 2)).unbind(dim=3))
+            return structure(scene, control, rest.reshape(-1, self.users, 2))
+        entries = torch.complex(*rest.reshape(len(rest), -1, self.users, 2).unbind(dim=3))
         if self.head != "direct":
             return project(scene, control, entries, weighted=self.head == "wls")
+        if not bool(self.feed.any()):
+            return direct(scene, control, entries)
         # In the basis it was trained with: that of a scene is arbitrary up to a rotation.
         turn = scene.feed.mH @ torch.view_as_complex(self.feed) / float(self.antennas)
         return direct(scene, control, turn.to(entries.dtype) @ entries)

@@ -121,9 +121,7 @@ class GraphLayer(nn.Module):
         amplitude: Float[Tensor, "batch antennas complex_channels"] | None,
         edges: Float[Tensor, "batch antennas users edges"],
         vertices: Float[Tensor, "batch antennas vertices"],
-    ) -> tuple[
-        Float[Tensor, "batch antennas users width"], Float[Tensor, "batch antennas width"]
-    ]:
+    ) -> tuple[Float[Tensor, "batch antennas users width"], Float[Tensor, "batch antennas width"]]:
         """Update both; ``amplitude`` masks the channels of the message."""
         return self.edge_update(columns, amplitude, edges, vertices), self.vertex_update(
             edges, vertices
@@ -137,7 +135,7 @@ class GraphLayer(nn.Module):
         if self.message == "mean":
             message = mean_of_others(edges, 2)
         else:
-            beams = torch.view_as_complex(edges.unflatten(3, (-1, 2)))
+            beams = torch.view_as_complex(edges.view(*edges.shape[:3], -1, 2))
             sent = interference(columns, amplitude, beams, self.variant)
             message = torch.view_as_real(sent).flatten(3)
         # The mean over other elements is that of all less the edge's own share: what is pooled

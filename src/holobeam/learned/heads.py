@@ -89,7 +89,10 @@ def structure(
     effective, metric = scene.effective(control), scene.metric(control)
     powers, prices = logits.softmax(dim=1).unbind(dim=2)
     back = effective.mH
-    system = (back * prices.unsqueeze(1)) @ effective + scene.noise[:, None, None] * metric
+    # Over 1 + n0, so that beams keep a size of about 1 however faint the channel is.
+    weight = (1.0 + scene.noise).reciprocal()[:, None, None]
+    heard = (back * (weight * prices.unsqueeze(1))) @ effective
+    system = heard + (scene.noise[:, None, None] * weight) * metric
     beams = solve_ridged(system, back)
     spent = (beams.conj() * (metric @ beams)).real.sum(dim=1)
     scale = (powers / spent.clamp(min=_LEAST_POWER)).sqrt()

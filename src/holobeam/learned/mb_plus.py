@@ -205,13 +205,14 @@ class MbUnrolled(Network):
         self,
         layers: int = 3,
         hidden: int = 24,
+        *,
         plus_layers: int = 4,
         channels: int = 8,
         vertices: int = 16,
         head: str = "mmse",
     ) -> None:
         super().__init__()
-        self.first = MbPlus(plus_layers, channels, vertices, head)
+        self.first = MbPlus(plus_layers, channels, vertices, head=head)
         self.then = UnrolledMmse(layers, hidden)
 
     def refusal(self, problem: Downlink) -> str | None:

@@ -115,7 +115,7 @@ class MbDnn(Network):
         for layer in self.layers[:-1]:
             edges, vertices = layer(columns, amplitude, edges, vertices)
             # A complex channel takes the mean of its two vertex channels, as the output does.
-            amplitude = vertices.unflatten(2, (-1, 2)).mean(dim=3)
+            amplitude = vertices.view(*vertices.shape[:2], -1, 2).mean(dim=3)
         last = self.layers[-1]
         assert isinstance(last, GraphLayer)
         shares = last.vertex_update(edges, vertices).mean(dim=2)
