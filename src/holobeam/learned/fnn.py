@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import check_choice, check_count
@@ -102,13 +102,20 @@ class Fnn(Network):
         if not bool(self.feed.any()):
             return direct(scene, control, entries)
         # In the basis it was trained with: that of a scene is arbitrary up to a rotation.
-        turn = scene.feed.mH @ torch.view_as_complex(self.feed) / float(self.antennas)
-        return direct(scene, control, turn.to(entries.dtype) @ entries)
+        turn = scene.feed.mH @ self._known().to(entries.dtype) / float(self.antennas)
+        return direct(scene, control, turn @ entries)
 
     def _knows_another(self, problem: Downlink) -> bool:
         """Whether the feed leaves the span of the one that it was trained on."""
-        known = torch.view_as_complex(self.feed)
+        if not bool(self.feed.any()):
+            return False
+        known = self._known()
         feed = problem.frontend.scaled_feed()[0].to(known.device, known.dtype)
         missed = feed - known @ (known.mH @ feed) / float(self.antennas)
-        unset = not bool(known.real.any())
-        return not unset and bool(missed.abs().max() > _OTHER_FEED * feed.abs().max())
+        return bool(missed.abs().max() > _OTHER_FEED * feed.abs().max())
+
+    def _known(self) -> Complex[Tensor, "antennas rf_chains"]:
+        """Basis of the feed that it was trained on, times ``sqrt(N)``."""
+        basis = torch.view_as_complex(self.feed)
+        # A running mean of weights that began at zero is short of it by a little.
+        return basis * (basis.abs().square().mean().rsqrt())
