@@ -6,7 +6,7 @@ import torch
 from holobeam.learned.graph_layer import interference, mean_of_others
 from holobeam.testing import gaussian
 
-from .conftest import channels
+from .surface_networks import channels
 
 
 def _left(columns, beams):

@@ -8,7 +8,7 @@ from holobeam.learned.heads import amplitudes, direct, point_rate, project, stru
 from holobeam.learned.scene import radiated, see
 from holobeam.testing import gaussian
 
-from .conftest import channels, downlink, surface
+from .surface_networks import channels, downlink, surface
 
 
 def _scene(shape=(4, 3), chains=3, users=3, snr_db=10.0):

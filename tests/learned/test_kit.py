@@ -7,7 +7,7 @@ from holobeam import frontends, testing
 from holobeam.arrays import upa
 from holobeam.learned.network import Learned
 
-from .conftest import make
+from .surface_networks import make
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])

@@ -11,7 +11,7 @@ from holobeam.learned.network import Learned
 from holobeam.learned.zoo import build
 from holobeam.testing import degenerate_channels
 
-from .conftest import EQUIVARIANT, MODELS, channels, designed, downlink, make, surface
+from .surface_networks import EQUIVARIANT, MODELS, channels, designed, downlink, make, surface
 
 AWARE = ("mb-dnn", "mb-dnn-wls", "mb-dnn-conjugate", "2dgnn", "2dgnn-mmse")
 ANY_SIZE = tuple(n for n in EQUIVARIANT if n not in AWARE)

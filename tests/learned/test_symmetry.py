@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .conftest import (
+from .surface_networks import (
     BLIND,
     EQUIVARIANT,
     INVARIANT,

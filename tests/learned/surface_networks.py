@@ -1,6 +1,5 @@
 """Small surfaces, channels and networks with random weights."""
 
-import pytest
 import torch
 
 import holobeam as hb
@@ -75,8 +74,3 @@ def designed(network, problem):
     radiated = problem.analog(made.control)[:, 0] @ made.digital[:, 0]
     scale = radiated.abs().square().sum(dim=(1, 2), keepdim=True).rsqrt()
     return control, radiated * scale, made.utilities[-1]
-
-
-@pytest.fixture
-def small():
-    return downlink(channels(), surface())
