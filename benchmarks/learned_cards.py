@@ -38,21 +38,16 @@ def benchmark() -> Validation:
 
 
 def card(name: str, weights: Weights, network: Network) -> dict[str, Any]:
-    """What is said of the weights: how they came about, and what they reach."""
-    about = weights.about
-    scores = {
-        score.label: {**asdict(score), "share": score.share} for score in benchmark().score(network)
-    }
+    """What training said of the weights, and what they reach on the frozen channels."""
+    reached = [{**asdict(score), "share": score.share} for score in benchmark().score(network)]
     return {
+        **weights.about,
         "data": "channels and surface of the recipe, drawn anew for every step",
-        "recipe": about["recipe"],
-        "seed": about["seed"],
         "command": f"holobeam train {name}",
-        "steps": about["steps"],
-        "channels": about["channels"],
-        "cpu_seconds": about["cpu_seconds"],
-        "scores": {NAME: scores},
-        "reference": "best rates known of the 256 channels of surface_benchmark()",
+        NAME: {
+            "reference": "best rates known of the 256 channels of surface_benchmark()",
+            "scores": reached,
+        },
         "licence": "Apache-2.0",
     }
 
@@ -73,7 +68,7 @@ def main() -> None:
         kept = Weights(weights.model, weights.options, tensors, weights.about)
         about = card(path.stem, kept, restore(kept))
         write_weights(chosen.out / path.name, Weights(kept.model, kept.options, tensors, about))
-        told = {label: round(score["share"], 4) for label, score in about["scores"][NAME].items()}
+        told = {score["label"]: round(score["share"], 4) for score in about[NAME]["scores"]}
         print(f"{path.stem}: {told}, {(chosen.out / path.name).stat().st_size} bytes")
 
 
