@@ -42,12 +42,12 @@ def test_seeing_the_feed_pays():
 
 @pytest.mark.parametrize("name", ["mb-dnn-plus", "mb-dnn-unrolled"])
 def test_other_surfaces_are_served(name):
-    """Trained on one surface: it carries over better than a surface that is left open."""
-    h = channels(32, users=4, shape=(6, 6))
-    problem = downlink(h, surface((6, 6), 4))
+    """Trained on one surface, it carries over to more elements, users and chains."""
+    h = channels(32, users=4, shape=(8, 8))
+    problem = downlink(h, surface((8, 8), 4))
     learned = hb.solve(problem, name).sum_rate.mean()
-    closed = hb.solve(problem, "rzf").sum_rate.mean()
-    assert learned > 1.3 * closed
+    searched = hb.solve(problem, "mmse-fast").sum_rate.mean()
+    assert learned > 0.85 * searched
 
 
 @pytest.mark.parametrize("name", ["fnn", "mb-dnn", "2dgnn"])
