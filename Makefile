@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 OUT ?= out/demo
 STUDIES_OUT ?= results
+BENCH ?=
 
 .PHONY: demo studies studies-quick test test-slow lint bench clean help
 
@@ -44,8 +45,8 @@ lint: $(VENV)/.developed  ## Style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.developed  ## What the project must show, measured on this machine.
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.developed  ## What the project must show, measured on this machine (BENCH=--full: hours).
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,35 +7,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.table import Table
+from holobeam.studies.cases import Unit
 from holobeam.studies.claims import Claims
 from holobeam.studies.engine import Errand, local_runner, run_studies
 from holobeam.studies.files import decode_table, encode_table, read_bytes, write_atomically
 from holobeam.studies.local import Job, Outcome, run_local
 from holobeam.studies.packs import read_packs
-from holobeam.studies.plan import Unit, make_plan
+from holobeam.studies.plan import make_plan
 from holobeam.studies.spec import Study
 from holobeam.studies.store import Store, compact, read_table, table_meta
 from holobeam.studies.work import pinned, run_unit
 
 RESULTS = 1_000_000
+FEW_RESULTS = 100_000
 SHARD = 64
 SNR = list(range(-20, 30, 5))
 SOLVERS = ("mrt", "rzf", "zf", "zf-water-filling")
 
 
-def tables() -> list[Table]:
+def tables(full: bool) -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as folder:
-        return [
-            _unit_costs(Path(folder) / "units"),
-            _workers(Path(folder) / "workers"),
-            _million(Path(folder) / "million"),
-        ]
+        yield _unit_costs(Path(folder) / "units")
+        yield _workers(Path(folder) / "workers")
+        yield _million(Path(folder) / "million", RESULTS if full else FEW_RESULTS)
 
 
 def _study(count: int, solvers: tuple[str, ...], **more: Any) -> Study:
@@ -194,17 +194,17 @@ import json, resource, sys, time
 from pathlib import Path
 from benchmarks import engine
 begin = time.perf_counter()
-found = getattr(engine, sys.argv[1])(Path(sys.argv[2]))
+found = getattr(engine, sys.argv[1])(Path(sys.argv[2]), int(sys.argv[3]))
 seconds = time.perf_counter() - begin
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": seconds, "peak": peak, **found}))
 """
 
 
-def _alone(stage: str, folder: Path) -> dict[str, Any]:
+def _alone(stage: str, folder: Path, count: int) -> dict[str, Any]:
     """Run a stage in a process of its own; its seconds and its peak memory in MB."""
     said = subprocess.run(
-        [sys.executable, "-c", _CHILD, stage, str(folder)],
+        [sys.executable, "-c", _CHILD, stage, str(folder), str(count)],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -213,25 +213,25 @@ def _alone(stage: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _big_errand(folder: Path) -> Errand:
-    count = RESULTS // (len(SNR) * len(SOLVERS))
-    return Errand(make_plan(_study(count, SOLVERS)), folder)
+def _big_errand(folder: Path, count: int) -> Errand:
+    channels = count // (len(SNR) * len(SOLVERS))
+    return Errand(make_plan(_study(channels, SOLVERS)), folder)
 
 
-def do_plan(folder: Path) -> dict[str, Any]:
-    """Lay a million results out."""
-    plan = _big_errand(folder).plan
+def do_plan(folder: Path, count: int) -> dict[str, Any]:
+    """Lay the results out."""
+    plan = _big_errand(folder, count).plan
     keys = {unit.key for unit in plan.units}
     return {"units": len(keys), "results": plan.channels}
 
 
-def do_run(folder: Path) -> dict[str, Any]:
+def do_run(folder: Path, count: int) -> dict[str, Any]:
     """Finish what is missing of them."""
-    summary = run_studies([_big_errand(folder)], local_runner(2), timings=False)
+    summary = run_studies([_big_errand(folder, count)], local_runner(2), timings=False)
     return {"done": summary.done, "reused": summary.reused}
 
 
-def do_aggregate(folder: Path) -> dict[str, Any]:
+def do_aggregate(folder: Path, count: int) -> dict[str, Any]:
     """Put them together."""
     from holobeam.studies.results import load_results
 
@@ -240,18 +240,18 @@ def do_aggregate(folder: Path) -> dict[str, Any]:
     return {"results": total, "missing": results.missing}
 
 
-def do_compact(folder: Path) -> dict[str, Any]:
+def do_compact(folder: Path, count: int) -> dict[str, Any]:
     """Pack them."""
     return {"packed": compact(Store(folder))}
 
 
-def _million(folder: Path) -> Table:
+def _million(folder: Path, count: int) -> Table:
     from holobeam.studies import engine
 
     table = Table(
-        "A million channel-solver results of tiny problems",
+        f"{count:,} channel-solver results of tiny problems",
         ("stage", "seconds", "peak memory, MB", "files", "MB on disk", "asked", "verdict"),
-        f"{len(SNR)} points x {len(SOLVERS)} solvers x {RESULTS // (len(SNR) * len(SOLVERS))} "
+        f"{len(SNR)} points x {len(SOLVERS)} solvers x {count // (len(SNR) * len(SOLVERS))} "
         f"channels in shards of {SHARD}, two workers; each stage in a process of its own, whose "
         "peak memory is given (some 300 MB of it are libraries). A run packs what it leaves when "
         f"there are more than {engine.COMPACT_ABOVE} single files: the last three rows undo that.",
@@ -268,22 +268,22 @@ def _million(folder: Path) -> Table:
     for name, stage, most in stages:
         if stage == "do_resume_loose":
             _unpack(folder)
-        found = _alone(stage, folder)
+        found = _alone(stage, folder, count)
         files = [path.stat().st_size for path in folder.rglob("*.parquet")]
         cells = (name, f"{found['seconds']:.1f}", f"{found['peak']:.0f}", len(files))
         size = f"{sum(files) / 1e6:.0f}"
         if most is None:
             table.check(found["peak"] <= 1000, *cells, size, "<= 1000 MB")
         else:
-            whole = found["results"] == RESULTS and found["missing"] == 0
+            whole = found["results"] == count and found["missing"] == 0
             met = found["peak"] <= 1000 and found["seconds"] <= most and whole
             table.check(met, *cells, size, f"<= 1000 MB, <= {most:g} s, all there")
     return table
 
 
-def do_resume_loose(folder: Path) -> dict[str, Any]:
+def do_resume_loose(folder: Path, count: int) -> dict[str, Any]:
     """Look through single files, as a run does before it starts."""
-    plan = _big_errand(folder).plan
+    plan = _big_errand(folder, count).plan
     return {"finished": len(Store(folder).finished({unit.key for unit in plan.units}))}
 
 

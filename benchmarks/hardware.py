@@ -41,7 +41,7 @@ def _problem(source: sources.Source, name: str) -> hb.Downlink:
     return source.problem(source.h.repeat(len(POWERS), 1, 1, 1), frontend, powers)
 
 
-def munich_drops() -> list[Table]:
+def munich_drops(full: bool) -> list[Table]:
     source = sources.load("munich")
     table = Table(
         "Munich, 64 drops of 4 users: sum rate by front-end and solver",
@@ -94,7 +94,7 @@ def _range(asked: tuple[tuple[float, ...], tuple[float, ...]] | None) -> str:
     return " / ".join(f"{a:g}..{b:g}" for a, b in zip(low, high, strict=True)).replace("..99", "..")
 
 
-def bounds() -> list[Table]:
+def bounds(full: bool) -> list[Table]:
     source = sources.load("munich")
     digital = hb.solve(_problem(source, "digital"), "wmmse-digital")
     shifters = hb.solve(_problem(source, "phase-shifters"), "vp", max_iterations=60)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -38,8 +38,12 @@ print(time.perf_counter() - begin, before, peak(), int(solution.iterations.min()
 """
 
 
-def tables() -> list[Table]:
-    return [_whole(), _against_torch(), _projection(), _large(), _parallel()]
+def tables(full: bool) -> Iterator[Table]:
+    yield _whole()
+    yield _against_torch()
+    yield _projection()
+    yield _large()
+    yield _parallel()
 
 
 def surface(side: int, channels: int, snr_db: float = 10.0) -> hb.Downlink:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 import holobeam as hb
@@ -31,8 +33,12 @@ SIZES = (
 )
 
 
-def tables() -> list[Table]:
-    return [shares(), models(), refined(), transfer()]
+def tables(full: bool) -> Iterator[Table]:
+    torch.set_num_threads(1)
+    yield shares()
+    yield models()
+    yield refined()
+    yield transfer(256 if full else 64)
 
 
 def frozen_problem(snr_db: float) -> hb.Downlink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from statistics import median
 
 import torch
@@ -24,14 +25,23 @@ LEADS = {
 }
 """Means that a prototype measured on the first 20 published channels."""
 
+CASES = ((64, 4, 0.0), (64, 4, 20.0), (64, 8, 10.0), (64, 4, 10.0), (128, 4, 10.0))
+"""Antennas, users, SNR in dB."""
 
-def tables() -> list[Table]:
+
+def tables(full: bool) -> Iterator[Table]:
     if PUBLISHED.exists():
         h = hb.channels.read_channels(PUBLISHED, "HH")
-        found = _solutions(h[:20])
-        return [_rates(found), _acceptance(found), _bounds(), _sizes(), _twins(h), _speed(h)]
-    h = hb.channels.LaplacianClusters().sample(100, seed=0)
-    return [_rates(_solutions(h[:20])), _bounds(), _sizes(), _twins(h), _speed(h)]
+    else:
+        h = hb.channels.LaplacianClusters().sample(100, seed=0)
+    found = _solutions(h[:20])
+    yield _rates(found)
+    if PUBLISHED.exists():
+        yield _acceptance(found)
+    yield _bounds()
+    yield _sizes(CASES if full else CASES[1:3])
+    yield _twins(h)
+    yield _speed(h)
 
 
 def hybrid(h: Tensor, chains: int, snr_db: float = 10.0) -> hb.Downlink:
@@ -175,14 +185,13 @@ def _bounds() -> Table:
     return table
 
 
-def _sizes() -> Table:
+def _sizes(cases: tuple[tuple[int, int, float], ...]) -> Table:
     names = ("ggml", "vpk", "vpk, 100", "element-altmax", "wmmse-mo", "mm-altmin")
     table = Table(
         "Other points, 16 channels of the generator, bits/s/Hz per user less `wmmse-digital`'s",
         ("antennas, users = chains, SNR", "digital", *names, "vpk over ggml", "asked", "verdict"),
         "`ggml` in full (500 iterations).",
     )
-    cases = ((64, 4, 0.0), (64, 4, 10.0), (64, 4, 20.0), (128, 4, 10.0), (64, 8, 10.0))
     for antennas, users, snr_db in cases:
         model = hb.channels.LaplacianClusters(antennas=antennas, users=users)
         h = model.sample(16, seed=2)

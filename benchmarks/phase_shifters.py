@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from holobeam.studies import estimate, paired_difference
 from holobeam.testing import gaussian
 
 SNRS = (0, 4, 8, 12, 16, 20)
-CHANNELS = 512
+CHANNELS, MANY = 512, 2048
 DIGITAL = (11.69, 16.43, 21.50, 26.71, 31.98, 37.28)
 LEADS = {
     "zf": (11.30, 16.09, 21.18, 26.41, 31.69, 36.99),
@@ -34,8 +35,12 @@ LEADS = {
 """Mean rates that a prototype measured on 128 other channels, whose digital rates are above."""
 
 
-def tables() -> list[Table]:
-    return [_gradients(), *_rates(), _sizes(), _bits(), *phase_shifter_speed.tables()]
+def tables(full: bool) -> Iterator[Table]:
+    yield _gradients()
+    yield from _rates(MANY if full else CHANNELS)
+    yield _sizes()
+    yield _bits()
+    yield from phase_shifter_speed.tables()
 
 
 def channels(count: int, *, antennas: int = 32, users: int = 4, seed: int = 1) -> Tensor:
@@ -92,9 +97,9 @@ def _gradients() -> Table:
     return table
 
 
-def _rates() -> list[Table]:
-    h = channels(CHANNELS)
-    at = torch.tensor(SNRS, dtype=torch.float64).repeat_interleave(CHANNELS)
+def _rates(count: int) -> list[Table]:
+    h = channels(count)
+    at = torch.tensor(SNRS, dtype=torch.float64).repeat_interleave(count)
     hybrid, digital = pair(h.repeat(len(SNRS), 1, 1, 1), at)
     found: dict[str, hb.Solution] = {}
     for name in ("zf", "zf-equal-power", "zf-water-filling", "wmmse-digital", "sca"):
@@ -111,7 +116,7 @@ def _rates() -> list[Table]:
 
 def _rate_table(found: dict[str, hb.Solution], bound: Tensor, shift: Tensor) -> Table:
     table = Table(
-        f"Phase shifters, 32 antennas, 4 chains, 4 users, {CHANNELS} channels",
+        f"Phase shifters, 32 antennas, 4 chains, 4 users, {len(bound) // len(SNRS)} channels",
         (
             "solver",
             *(f"{s} dB" for s in SNRS),

@@ -13,7 +13,7 @@ from holobeam.studies import estimate, paired_difference
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "ggml_channels.mat"
 
 
-def tables() -> list[Table]:
+def tables(full: bool) -> list[Table]:
     return [_ggml(), _saleh_valenzuela()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -31,8 +32,12 @@ GROUPS = {
 }
 
 
-def tables() -> list[Table]:
-    return [_rates(), _readings(), _reference(), _convergence(), _random()]
+def tables(full: bool) -> Iterator[Table]:
+    yield _rates()
+    yield _readings()
+    yield _reference()
+    yield _convergence()
+    yield _random()
 
 
 def _readings() -> Table:

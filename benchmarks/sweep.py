@@ -20,7 +20,7 @@ CASES = (
 )
 
 
-def tables() -> list[Table]:
+def tables(full: bool) -> list[Table]:
     return [_cost(), _twin(), _loop()]
 
 

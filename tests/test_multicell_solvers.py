@@ -335,3 +335,128 @@ def test_make_state_judges_a_point():
     solution = hb.solve(problem, "mmse", max_iterations=2)
     state = make_state(problem, solution.control, solution.digital)
     assert torch.allclose(state.utility, solution.utility)
+
+
+# -- designs that know nothing of the other cells ----
+
+
+@pytest.mark.parametrize("name", ["wmmse-cd", "wmmse-tabu", "zf-hc", "wmmse-digital"])
+def test_a_blind_design_believes_in_silence_and_is_judged_in_noise(name):
+    hardware = {"wmmse-cd": "dma", "wmmse-digital": "digital"}.get(name, "dma-binary")
+    problem = _problem(hardware, batch=2)
+    blind = hb.solve(problem, f"{name}+blind", max_iterations=6)
+    hidden = problem.blind_to_other_cells()
+    believed = hidden.rates(hidden.link(blind.control), blind.digital)
+    assert torch.equal(blind.design_rate, believed.sum(dim=1))
+    assert torch.equal(blind.rates, problem.true_rates(blind.control, blind.digital))
+    # Interference is never a help: matched receivers lose by it, user by user.
+    assert (blind.rates <= believed + 1e-9).all()
+    assert (blind.violation <= 1e-9).all()
+
+
+def test_a_blind_cell_does_not_look_at_the_others():
+    problem = _problem(batch=2)
+    other = problem.h.clone()
+    off = ~torch.eye(3, dtype=torch.bool)
+    other[:, off] = gaussian(tuple(other[:, off].shape), 3)
+    changed = problem.with_(h=other)
+    one, two = (hb.solve(p, "wmmse-cd+blind", max_iterations=8) for p in (problem, changed))
+    assert torch.equal(one.control, two.control)
+    assert torch.equal(one.digital, two.digital)
+    assert not torch.equal(one.rates, two.rates)
+    seen = hb.solve(changed, "wmmse-cd", max_iterations=8)
+    assert not torch.equal(seen.control, one.control)
+
+
+def test_knowing_the_other_cells_pays_and_combinations_work():
+    problem = _problem("dma-binary", batch=8)
+    names = ("wmmse-tabu", "wmmse-tabu+blind", "wmmse-tabu+blind+w")
+    joint, blind, refit = (hb.solve(problem, n, max_iterations=20, starts=2) for n in names)
+    gap = paired_difference(joint.sum_rate, blind.sum_rate)
+    assert gap.mean > 3 * gap.standard_error
+    assert (refit.sum_rate >= blind.sum_rate - 1e-9).all()
+    assert refit.solver == "wmmse-tabu+blind+w"
+    h = hb.channels.Rayleigh(antennas=8, users=2).sample(2, seed=0)
+    single = Downlink(h, frontends.fully_digital(8), snr_db=0.0)
+    with pytest.raises(UnsupportedError, match="MultiCell"):
+        hb.solve(single, "wmmse-digital+blind")
+
+
+# -- never above digital ----
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("hardware", ["dma-binary", "dma", "sub"])
+def test_digital_carries_on_from_any_front_end(hardware, streams):
+    """What R chains of limit P / N send over N elements, N antennas of P / N can send as well."""
+    for cells in (1, 3):
+        h = replace(MODEL, cells=cells).sample(4, seed=2)
+        problem = MultiCell(h, HARDWARE[hardware], power_per_rf_chain=100.0 / 32, streams=streams)
+        digital = MultiCell(h, HARDWARE["digital"], power_per_rf_chain=100.0 / 32, streams=streams)
+        ones = torch.ones(4, cells, 32, 1).to(h)
+        for name in ("wmmse-cd", "vp"):
+            found = hb.solve(problem, name, max_iterations=30)
+            same = digital.rates(digital.link(ones), found.precoder)
+            assert (same.sum(dim=1) - found.sum_rate).abs().max() < 1e-8
+            start = make_state(digital, ones, found.precoder)
+            bound = hb.solve(digital, "wmmse-digital", max_iterations=20, start=start)
+            assert (bound.sum_rate >= found.sum_rate - 1e-9).all()
+
+
+# -- continuous phases ----
+
+
+@pytest.mark.parametrize("budget", list(BUDGETS))
+@pytest.mark.parametrize("name", ["wmmse-mo", "mm-altmin"])
+def test_phases_move_together_in_many_cells(name, budget):
+    """Monotone under every budget, whatever the batch mates, feasible, in single precision too."""
+    problem = _problem("sub", budget, batch=3, streams=2)
+    solver = hb.solver(name, begin="random", inner_steps=10)
+    state = solver.init(problem, torch.Generator().manual_seed(0))
+    for _ in range(6):
+        new = solver.step(problem, state)
+        assert (new.utility >= state.utility - 1e-9 * state.utility.abs()).all()
+        state = new
+    whole = solver(problem, seed=0)
+    alone = solver(problem.take(torch.tensor([1])), seed=0)
+    assert (whole.violation <= 1e-9).all()
+    assert (whole.rates[1] - alone.rates[0]).abs().max() < 1e-6
+    single = solver(_problem("sub", budget, 3, 2, dtype=torch.complex64), seed=0)
+    assert single.rates.dtype == torch.float32
+    assert (single.sum_rate - whole.sum_rate).abs().max() < 0.05 * whole.sum_rate.max()
+
+
+def test_phase_solvers_of_one_cell_are_those_of_the_downlink():
+    """M = S = L = 1: the same phases, and precoders up to what one problem scales up."""
+    h = gaussian((3, 3, 16), 5)
+    hardware = frontends.phase_shifters(16, 4)
+    one = Downlink(h, hardware, noise_power=0.1, power=0.25, power_at="per_rf_chain")
+    many = MultiCell(
+        h[:, None, None, :, None, :], hardware, noise_power=0.1, power_per_rf_chain=0.25
+    )
+    for name in ("wmmse-mo", "mm-altmin"):
+        control = hardware.project(gaussian((3, 16, 4), 6))
+        digital = one.rescale(one.link(control), gaussian((3, 1, 4, 3), 7))
+        solver, generator = hb.solver(name, inner_steps=3), torch.Generator()
+        first = solver.init(one, generator, make_state(one, control, digital))
+        a = solver.step(one, first)
+        start = make_state(many, control.unsqueeze(1), digital)
+        b = solver.step(many, solver.init(many, generator, start))
+        assert (a.control - b.control[:, 0]).abs().max() < 1e-9, name
+        ratio = a.digital / b.digital
+        assert (ratio - ratio[:, :, :1, :1]).abs().max() < 1e-9, name
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_full_phase_shifters_in_one_cell_of_many_antennas(streams):
+    """Every solver of phases stays below digital under one radiated budget."""
+    h = replace(MODEL, cells=1).sample(4, seed=3)
+    budget = {"power": 100.0, "power_at": "radiated", "streams": streams}
+    problem = MultiCell(h, frontends.phase_shifters(32, 4), **budget)
+    digital = MultiCell(h, HARDWARE["digital"], **budget)
+    most = hb.solve(digital, "wmmse-digital", max_iterations=300).sum_rate
+    for name in ("vp", "wmmse-cd", "wmmse-mo", "mm-altmin"):
+        found = hb.solve(problem, name, max_iterations=30)
+        assert (found.sum_rate <= most * (1 + 1e-3)).all(), name
+        assert float(found.sum_rate.mean()) > 0.8 * float(most.mean()), name
+        assert (found.violation <= 1e-9).all()

@@ -219,6 +219,20 @@ def test_perturbing_never_loses_and_often_gains():
     assert float((rates[2] > rates[0] + 1e-6).double().mean()) > 0.2
 
 
+def test_perturbations_are_an_option_of_solve():
+    problem = surface(5)
+    asked = hb.solve(problem, "mmse-fast", starts=2, perturbations=3, seed=4)
+    many = Restart(name="mmse-fast", solver=hb.solver("mmse-fast"), starts=2)
+    built = Perturb(solver=many, rounds=3)(problem, seed=4)
+    assert torch.equal(asked.utility, built.utility)
+    assert asked.solver == "mmse-fast"
+    assert torch.equal(
+        hb.solve(problem, "mmse", perturbations=0).utility, hb.solve(problem, "mmse").utility
+    )
+    with pytest.raises(InputError, match="perturbations"):
+        hb.solve(problem, "mmse", perturbations=-1)
+
+
 def test_the_best_of_many_starts_is_perturbed_once():
     """The refiner goes on, not all the starts again."""
     problem = surface(4)

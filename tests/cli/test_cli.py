@@ -37,6 +37,24 @@ def test_list_names_everything_that_is_registered(holobeam):
     assert [row["name"] for row in found["solvers"]] == [e.name for e in hb.solvers.available()]
     assert {row["name"] for row in found["frontends"]} == set(hb.frontends.available())
     assert "munich" in {row["name"] for row in found["channels"]}
+    assert [row["name"] for row in found["suffixes"]] == list(hb.solvers.SUFFIXES)
+
+
+@pytest.mark.parametrize(("what", "said"), [("all", True), ("solvers", True), ("channels", False)])
+def test_list_says_what_a_suffix_does(holobeam, what, said):
+    code, text, _ = holobeam("list", what)
+    assert code == 0
+    assert ("+w" in text and "re-optimised" in text) is said
+
+
+def test_perturbations_reach_the_solver(holobeam):
+    given = ("solve", *SMALL, "-f", "rhs", "-s", "mmse", "--snr", 5, "--json")
+    plain, more = (
+        json.loads(holobeam(*given, *extra)[1]) for extra in ((), ("--perturbations", 2))
+    )
+    assert more["iterations"] > plain["iterations"]
+    pairs = zip(more["sum_rates"], plain["sum_rates"], strict=True)
+    assert all(new >= old - 1e-9 for new, old in pairs)
 
 
 def test_solve_reports_what_the_library_computes(holobeam, tmp_path):

@@ -267,3 +267,37 @@ def test_a_claim_may_hold_in_part_and_names_the_closest_setting(made):
 
 def test_no_claim_no_verdict(made):
     assert judge_claim(made(steps(1.0))) is None
+
+
+def test_outage_is_another_order_than_the_sum(made):
+    """One contestant sums higher and starves a user in ten; the other serves all."""
+
+    def rates(label, point):
+        level = 10.0 + 0.1 * noise({"folded": 2, "random": 3, "bound": 4}[label], count=200)
+        if label == "folded":
+            level += 2.0
+            level[::5, 0] = 0.0
+        return level
+
+    results = made(rates)
+    assert judge(ORDER, results).decision is Decision.CONFIRMED
+    low = ORDER.model_copy(update={"quantity": "outage_user"})
+    assert judge(low, results).decision is Decision.REFUTED
+    upside_down = low.model_copy(update={"above": "random", "below": "folded", "margin": 5.0})
+    found = judge(upside_down, results)
+    assert found.decision is Decision.CONFIRMED
+    assert "5 % outage" in found.text
+    equal = low.model_copy(update={"above": "random", "below": "bound"})
+    assert judge(equal, results).decision is Decision.UNDECIDED
+
+
+def test_decades_and_signal_to_noise_ratios(made):
+    results = made(lambda label, _: np.full((20, 1), 9.0 if label == "folded" else 3.0))
+    factor = ORDER.model_copy(update={"quantity": "decades", "margin": math.log10(2.9)})
+    assert judge(factor, results).decision is Decision.CONFIRMED
+    assert judge(factor.model_copy(update={"margin": 0.5}), results).decision is Decision.REFUTED
+    gap = 10 * math.log10((2**9 - 1) / (2**3 - 1))
+    snr = ORDER.model_copy(update={"quantity": "snr_db", "margin": gap - 0.01})
+    assert judge(snr, results).decision is Decision.CONFIRMED
+    several = made(lambda *_: np.ones((20, 2)))
+    assert judge(snr, several).decision is Decision.ABSENT

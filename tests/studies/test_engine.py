@@ -13,11 +13,11 @@ import pytest
 
 from holobeam.errors import FileError, InputError
 from holobeam.studies import engine, local
+from holobeam.studies.cases import Case
 from holobeam.studies.claims import Claims
 from holobeam.studies.engine import local_runner, run_studies
 from holobeam.studies.files import FullDiskError
 from holobeam.studies.local import Job, run_here, run_local
-from holobeam.studies.plan import Case
 from holobeam.studies.store import Store, compact, read_units
 
 

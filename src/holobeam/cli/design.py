@@ -62,11 +62,13 @@ def list_(
             {"name": e.name, "what": e.summary, "serves": e.serves, "source": e.source}
             for e in solvers.available()
         ],
+        "suffixes": [{"name": n, "what": w} for n, w in solvers.SUFFIXES.items()],
         "models": [_card(name) for name in zoo.shipped()],
         "frontends": [{"name": n, "what": w} for n, w in frontends.available().items()],
         "channels": [{"name": n, "what": w} for n, w in sources.available().items()],
     }
-    found = {name: rows for name, rows in found.items() if rows and what in {"all", name}}
+    shown = {"all": found.keys(), "solvers": ("solvers", "suffixes")}.get(what, (what,))
+    found = {name: rows for name, rows in found.items() if rows and name in shown}
     if as_json:
         print_json(found)
         return
@@ -107,6 +109,9 @@ def solve(
     dbm: Annotated[float | None, typer.Option(help="Transmit power, dBm.")] = None,
     utility: Annotated[str, typer.Option(help="sum_rate or proportional_fair.")] = "sum_rate",
     starts: Annotated[int, typer.Option(help="Take the best of so many starts.")] = 1,
+    perturbations: Annotated[
+        int, typer.Option(help="Disturb the best point and solve again, so many times.")
+    ] = 0,
     iterations: Annotated[int | None, typer.Option(help="At most so many iterations.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write precoders to .npz or .mat.")] = None,
     count: Count = 64,
@@ -128,7 +133,13 @@ def solve(
     problem = source.problem(source.h, hardware, at, utility)
     with progress(f"{hardware.name} / {solver}") as step:
         solution = solvers.solve(
-            problem, solver, seed=seed, starts=starts, progress=step, **settings
+            problem,
+            solver,
+            seed=seed,
+            starts=starts,
+            perturbations=perturbations,
+            progress=step,
+            **settings,
         )
     if save is not None:
         solution.save(save)

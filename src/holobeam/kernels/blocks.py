@@ -42,17 +42,27 @@ def link(h: Any, feed: Any, q: Any, e: Any, g: Any, radiated: bool) -> None:
             g[r, s] = g[s, r].conjugate()
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def scaled(factor: float, z: complex) -> complex:
+    """``factor z``: numba takes a real factor for a complex one, twice the work."""
+    return complex(factor * z.real, factor * z.imag)
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def spent(g: Any, v: Any) -> float:
     """Power counted, ``tr(V^H G V)``."""
     total = 0.0
     chains, users = v.shape
-    for k in range(users):
-        for r in range(chains):
-            inner = 0j
-            for s in range(chains):
-                inner += g[r, s] * v[s, k]
-            total += v[r, k].real * inner.real + v[r, k].imag * inner.imag
+    for r in range(chains):
+        for s in range(r + 1):
+            re, im = 0.0, 0.0
+            for k in range(users):
+                x, y = v[r, k], v[s, k]
+                re += x.real * y.real + x.imag * y.imag
+                im += x.real * y.imag - x.imag * y.real
+            # G is Hermitian: what is off its diagonal counts twice.
+            twice = 1.0 if r == s else 2.0
+            total += twice * (re * g[r, s].real - im * g[r, s].imag)
     return max(total, 0.0)
 
 
@@ -65,18 +75,42 @@ def rescale(g: Any, v: Any, power: float) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _heard(e: Any, v: Any, k: int) -> tuple[complex, float]:
-    """What user k hears of its own stream, and the power of the others'."""
-    own, others = 0j, 0.0
-    for j in range(v.shape[1]):
-        heard = 0j
-        for r in range(v.shape[0]):
-            heard += e[k, r] * v[r, j]
+def hear(e: Any, v: Any, t: Any) -> None:
+    """``T = E V`` in place: what each user hears of each stream."""
+    for k in range(e.shape[0]):
+        for j in range(v.shape[1]):
+            re, im = 0.0, 0.0
+            for r in range(v.shape[0]):
+                x, y = e[k, r], v[r, j]
+                re += x.real * y.real - x.imag * y.imag
+                im += x.real * y.imag + x.imag * y.real
+            t[k, j] = complex(re, im)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _signal(t: Any, k: int) -> tuple[float, float]:
+    """Power that user k hears of its own stream, and of the others'."""
+    own, others = 0.0, 0.0
+    for j in range(t.shape[1]):
+        power = t[k, j].real * t[k, j].real + t[k, j].imag * t[k, j].imag
         if j == k:
-            own = heard
+            own = power
         else:
-            others += heard.real * heard.real + heard.imag * heard.imag
+            others += power
     return own, others
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def weigh_heard(t: Any, noise: Any, alpha: Any, load: float, factor: float, u: Any, w: Any) -> None:
+    """Receivers and weights in place, from what is heard and the power over the budget."""
+    if load <= 0.0:
+        load = 1.0
+    for k in range(t.shape[0]):
+        signal, others = _signal(t, k)
+        others += noise[k] * factor * load
+        total = max(signal + others, 2.3e-308)
+        u[k] = scaled(1.0 / total, t[k, k])
+        w[k] = alpha[k] * total / (others if others > 0.0 else total)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -84,31 +118,30 @@ def weigh(
     e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float, factor: float, u: Any, w: Any
 ) -> None:
     """Receivers and weights in place."""
-    load = spent(g, v) / power
+    t = np.empty((e.shape[0], v.shape[1]), dtype=np.complex128)
+    hear(e, v, t)
+    weigh_heard(t, noise, alpha, spent(g, v) / power, factor, u, w)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def rate_heard(t: Any, noise: Any, alpha: Any, load: float) -> float:
+    """Weighted sum rate in bits/s/Hz, from what is heard and the power over the budget."""
     if load <= 0.0:
         load = 1.0
-    for k in range(e.shape[0]):
-        own, others = _heard(e, v, k)
-        others += noise[k] * factor * load
-        signal = own.real * own.real + own.imag * own.imag
-        total = max(signal + others, 2.3e-308)
-        u[k] = own * (1.0 / total)
-        w[k] = alpha[k] * total / (others if others > 0.0 else total)
+    total = 0.0
+    for k in range(t.shape[0]):
+        signal, others = _signal(t, k)
+        if signal != 0.0:
+            total += alpha[k] * np.log1p(signal / (others + noise[k] * load))
+    return float(total / np.log(2.0))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def rate(e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float) -> float:
     """Weighted sum rate in bits/s/Hz, with the budget folded into the noise."""
-    load = spent(g, v) / power
-    if load <= 0.0:
-        load = 1.0
-    total = 0.0
-    for k in range(e.shape[0]):
-        own, others = _heard(e, v, k)
-        signal = own.real * own.real + own.imag * own.imag
-        if signal != 0.0:
-            total += alpha[k] * np.log1p(signal / (others + noise[k] * load))
-    return float(total / np.log(2.0))
+    t = np.empty((e.shape[0], v.shape[1]), dtype=np.complex128)
+    hear(e, v, t)
+    return rate_heard(t, noise, alpha, spent(g, v) / power)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -132,7 +165,7 @@ def solve(system: Any, right: Any, ridge: float) -> bool:
             for t in range(s):
                 value -= system[r, t] * system[s, t].conjugate()
             if s < r:
-                system[r, s] = value * system[s, s].real
+                system[r, s] = scaled(system[s, s].real, value)
             elif value.real > 0.0:
                 system[r, r] = 1.0 / np.sqrt(value.real)
             else:
@@ -142,13 +175,13 @@ def solve(system: Any, right: Any, ridge: float) -> bool:
             value = right[r, k]
             for s in range(r):
                 value -= system[r, s] * right[s, k]
-            right[r, k] = value * system[r, r].real
+            right[r, k] = scaled(system[r, r].real, value)
         for i in range(chains):
             r = chains - 1 - i
             value = right[r, k]
             for s in range(r + 1, chains):
                 value -= system[s, r].conjugate() * right[s, k]
-            right[r, k] = value * system[r, r].real
+            right[r, k] = scaled(system[r, r].real, value)
     return True
 
 
@@ -169,21 +202,33 @@ def digital(
 ) -> None:
     """Folded digital step in place; V stays as it is where the new one is not finite or zero."""
     users, chains = e.shape
-    system = np.zeros((chains, chains), dtype=np.complex128)
+    system = np.empty((chains, chains), dtype=np.complex128)
     new = np.empty((chains, users), dtype=np.complex128)
+    digital_within(e, g, u, w, noise, power, factor, v, (system, new))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def digital_within(
+    e: Any, g: Any, u: Any, w: Any, noise: Any, power: float, factor: float, v: Any, room: Any
+) -> None:
+    """:func:`digital` with room for the system (R x R) and the new V (R x K)."""
+    users, chains = e.shape
+    system, new = room
+    system[:] = 0.0
     price = 0.0
     for k in range(users):
         cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
         price += cost * noise[k] * factor
         for r in range(chains):
             back = e[k, r].conjugate()
-            new[r, k] = back * (w[k] * u[k])
+            new[r, k] = back * scaled(w[k], u[k])
+            back = scaled(cost, back)
             for s in range(r + 1):
-                system[r, s] += cost * back * e[k, s]
+                system[r, s] += back * e[k, s]
     price /= power
     for r in range(chains):
         for s in range(r + 1):
-            system[r, s] += price * g[r, s]
+            system[r, s] += scaled(price, g[r, s])
     if solve(system, new, _RIDGE):
         keep_finite(new, v)
 

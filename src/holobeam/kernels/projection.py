@@ -12,7 +12,16 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
-from holobeam.kernels.blocks import digital, price_of, rate, rescale, weigh
+from holobeam.kernels.blocks import (
+    digital_within,
+    hear,
+    price_of,
+    rate_heard,
+    rescale,
+    scaled,
+    spent,
+    weigh_heard,
+)
 from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, compiled, project, spread
 
 
@@ -41,7 +50,7 @@ def _store(parts: Any, array: Any) -> None:
             array[r, n] = complex(re[r, n], im[r, n])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> None:
     """``A = Q * Phi``, ``E = H A`` and the metric, from split real and imaginary parts."""
     (h_re, h_im), (f_re, f_im), (q_re, q_im), (a_re, a_im) = h, feed, q, a
@@ -70,41 +79,65 @@ def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> 
             g[r, s] = complex(re, -im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _pulls(e: Any, v: Any, u: Any, w: Any, rho: float, ahead: Any, loaded: Any) -> None:
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _pulls(t: Any, v: Any, u: Any, w: Any, rho: float, ahead: Any, loaded: Any) -> None:
     """What the gradient takes from each user's channel and from each chain's wave, in place.
 
-    With ``Y = diag(sqrt w conj(u)) H`` the gradient in A is ``H^H ahead + A loaded``, where
-    ``ahead = diag(sqrt w u) (Y X - T) V^H`` (K x R) and ``loaded = rho V V^H`` (R x R).
+    With ``Y = diag(sqrt w conj(u)) H`` and ``T = E V`` the gradient in A is ``H^H ahead +
+    A loaded``, where ``ahead = diag(w |u|^2) T V^H - diag(w u) V^H`` (K x R) and
+    ``loaded = rho V V^H`` (R x R).
     """
-    users, chains = e.shape
-    residual = np.empty(users, dtype=np.complex128)
+    chains, users = v.shape
     for k in range(users):
         cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
-        for j in range(users):
-            heard = 0j
-            for r in range(chains):
-                heard += e[k, r] * v[r, j]
-            residual[j] = cost * heard
-        residual[k] -= w[k] * u[k]
+        wanted = scaled(w[k], u[k])
         for r in range(chains):
-            total = 0j
+            re, im = 0.0, 0.0
             for j in range(users):
-                total += residual[j] * v[r, j].conjugate()
-            ahead[k, r] = total
+                x, y = t[k, j], v[r, j]
+                re += x.real * y.real + x.imag * y.imag
+                im += x.imag * y.real - x.real * y.imag
+            ahead[k, r] = complex(cost * re, cost * im) - wanted * v[r, k].conjugate()
     for r in range(chains):
-        for s in range(chains):
-            total = 0j
+        for s in range(r + 1):
+            re, im = 0.0, 0.0
             for j in range(users):
-                total += v[s, j] * v[r, j].conjugate()
-            loaded[s, r] = rho * total
+                x, y = v[s, j], v[r, j]
+                re += x.real * y.real + x.imag * y.imag
+                im += x.imag * y.real - x.real * y.imag
+            loaded[s, r] = complex(rho * re, rho * im)
+            loaded[r, s] = complex(rho * re, -rho * im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _descent(h: Any, feed: Any, a: Any, ahead: Any, loaded: Any, step: Any, room: Any) -> None:
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _gather(
+    parts: Any, first: Any, second: Any, back: float, line: Any, rows: tuple[int, int]
+) -> None:
+    """Add two rows of complex vectors times numbers to a line; ``back`` -1 conjugates the rows."""
+    (p_re, p_im), (re, im), (i, j) = parts, line, rows
+    x, y, z, w = first.real, first.imag, second.real, second.imag
+    bx, bz, by, bw = back * x, back * z, back * y, back * w
+    for n in range(re.shape[0]):
+        re[n] += p_re[i, n] * x - p_im[i, n] * by + p_re[j, n] * z - p_im[j, n] * bw
+        im[n] += p_re[i, n] * y + p_im[i, n] * bx + p_re[j, n] * w + p_im[j, n] * bz
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _combine(parts: Any, weights: Any, r: int, back: float, line: Any) -> None:
+    """Add ``sum_k weights[k, r] parts[k]`` to a line, two rows at a time."""
+    rows = weights.shape[0]
+    for k in range(0, rows - 1, 2):
+        _gather(parts, weights[k, r], weights[k + 1, r], back, line, (k, k + 1))
+    if rows % 2:
+        _gather(parts, weights[rows - 1, r], 0j, back, line, (rows - 1, rows - 1))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _descent(
+    h: Any, feed: Any, a: Any, ahead: Any, loaded: Any, step: Any, line: Any, priced: bool
+) -> None:
     """Negative gradient of the quadratic in the controls, in place."""
-    (h_re, h_im), (f_re, f_im), (a_re, a_im), (s_re, s_im) = h, feed, a, step
-    re, im = room
+    (f_re, f_im), (s_re, s_im), (re, im) = feed, step, line
     chains, antennas = f_re.shape
     shared = s_re.shape[0] == 1
     s_re[:] = 0.0
@@ -112,25 +145,16 @@ def _descent(h: Any, feed: Any, a: Any, ahead: Any, loaded: Any, step: Any, room
     for r in range(chains):
         re[:] = 0.0
         im[:] = 0.0
-        for k in range(h_re.shape[0]):
-            x, y = ahead[k, r].real, ahead[k, r].imag
-            for n in range(antennas):
-                re[n] += h_re[k, n] * x + h_im[k, n] * y
-                im[n] += h_re[k, n] * y - h_im[k, n] * x
-        for t in range(chains):
-            x, y = loaded[t, r].real, loaded[t, r].imag
-            if x == 0.0 and y == 0.0:
-                continue
-            for n in range(antennas):
-                re[n] += a_re[t, n] * x - a_im[t, n] * y
-                im[n] += a_re[t, n] * y + a_im[t, n] * x
+        _combine(h, ahead, r, -1.0, line)
+        if priced:
+            _combine(a, loaded, r, 1.0, line)
         c = 0 if shared else r
         for n in range(antennas):
             s_re[c, n] -= re[n] * f_re[r, n] + im[n] * f_im[r, n]
             s_im[c, n] -= im[n] * f_re[r, n] - re[n] * f_im[r, n]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _along(q: Any, kind: int, levels: Any, step: Any) -> float:
     """Keep what lies along the element set; returns the factor to unit mean square."""
     (q_re, q_im), (s_re, s_im) = q, step
@@ -153,7 +177,7 @@ def _along(q: Any, kind: int, levels: Any, step: Any) -> float:
     return float(np.sqrt(antennas * controls) / np.sqrt(total)) if total > 0.0 else total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
     """Nearest members of an element set."""
     (g_re, g_im), (q_re, q_im) = of, out
@@ -175,20 +199,23 @@ def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
             q_im[c, n] = im
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _ascend(
     channel: Any, point: Any, at: Any, room: Any, size: float, momentum: float, sets: Any
 ) -> None:
-    """Move the controls of one channel along the gradient of its rate, in place."""
+    """Move the controls of one channel along the gradient of its rate, in place.
+
+    What is heard, ``t``, belongs to the point and a full budget.
+    """
     h, feed, noise, alpha, power, radiated = channel
     q, latent, velocity, v = point
-    e, g, u, w = at
+    e, g, t, u, w = at
     a, step, line, ahead, loaded = room
     kind, levels, wide_kind, wide_levels = sets
-    weigh(e, g, v, noise, alpha, power, 1.0, u, w)
+    weigh_heard(t, noise, alpha, 1.0, 1.0, u, w)
     rho = price_of(u, w, noise, power, 1.0) if radiated else 0.0
-    _pulls(e, v, u, w, rho, ahead, loaded)
-    _descent(h, feed, a, ahead, loaded, step, line)
+    _pulls(t, v, u, w, rho, ahead, loaded)
+    _descent(h, feed, a, ahead, loaded, step, line, rho != 0.0)
     scale = _along(q, wide_kind, wide_levels, step)
     for part in range(2):
         moves, speeds, places = step[part], velocity[part], latent[part]
@@ -204,6 +231,63 @@ def _ascend(
     _link(h, feed, q, a, e, g, radiated)
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _iterate(
+    channel: Any, point: Any, at: Any, room: Any, small: Any, plan: Any, size: float
+) -> float:
+    """One iteration on one channel, in place; returns its utility."""
+    _, _, noise, alpha, power, _ = channel
+    _, momentum, digital_steps, kind, levels, wide_kind, wide_levels, _, _ = plan
+    e, g, t, u, w = at
+    v = point[3]
+    _ascend(channel, point, at, room, size, momentum, (kind, levels, wide_kind, wide_levels))
+    for _ in range(digital_steps):
+        hear(e, v, t)
+        weigh_heard(t, noise, alpha, spent(g, v) / power, 1.0, u, w)
+        digital_within(e, g, u, w, noise, power, 1.0, v, small)
+    rescale(g, v, power)
+    hear(e, v, t)
+    return float(rate_heard(t, noise, alpha, 1.0))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _copy(parts: Any, out: Any) -> None:
+    """Copy real and imaginary parts."""
+    out[0][:] = parts[0]
+    out[1][:] = parts[1]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _channel(
+    channel: Any, parts: Any, at: Any, room: Any, small: Any, numbers: Any, best_v: Any, plan: Any
+) -> tuple[float, float, int, int, bool]:
+    """Iterate on one channel: utility, best utility, idle count, steps, and whether the best moved.
+
+    Steps are negative where it converged at the last of them.
+    """
+    now, behind, speed, v, top = parts
+    utility, best_utility, idle = numbers
+    sizes, tolerance, patience = plan[0], plan[7], plan[8]
+    steps, found = 0, False
+    for i in range(sizes.shape[0]):
+        before = utility
+        utility = _iterate(channel, (now, behind, speed, v), at, room, small, plan, sizes[i])
+        steps += 1
+        if not np.isfinite(utility):
+            break
+        idle += 1
+        if utility > best_utility:
+            _copy(now, top)
+            best_v[:] = v
+            best_utility, idle, found = utility, 0, True
+        if abs(utility - before) < tolerance * max(abs(utility), 1e-12):
+            steps = -steps
+            break
+        if idle >= patience:
+            break
+    return utility, best_utility, idle, steps, found
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
@@ -212,25 +296,23 @@ def _loop(
     h, feed, noise, alpha, power, radiated = channels
     q, v, latent, velocity, utility = state
     best_q, best_v, best_utility, idle = record
-    sizes, momentum, digital_steps, kind, levels, wide_kind, wide_levels, tolerance, patience = plan
     users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
     g = np.empty((chains, chains), dtype=np.complex128)
-    at = (e, g, np.empty(users, dtype=np.complex128), np.empty(users))
+    t = np.empty((users, users), dtype=np.complex128)
+    at = (e, g, t, np.empty(users, dtype=np.complex128), np.empty(users))
+    small = np.empty_like(g), np.empty((chains, users), dtype=np.complex128)
+    a = _parts(chains, antennas)
     room = (
-        _parts(chains, antennas),
+        a,
         _parts(controls, antennas),
         (np.empty(antennas), np.empty(antennas)),
         np.empty((users, chains), dtype=np.complex128),
         np.empty((chains, chains), dtype=np.complex128),
     )
-    sets = (kind, levels, wide_kind, wide_levels)
     paths, waves = _parts(users, antennas), _parts(chains, antennas)
-    now, behind, speed = (
-        _parts(controls, antennas),
-        _parts(controls, antennas),
-        _parts(controls, antennas),
-    )
+    now, behind = _parts(controls, antennas), _parts(controls, antennas)
+    speed, top = _parts(controls, antennas), _parts(controls, antennas)
     _load(feed.T, waves)
     for b in range(first, last):
         _load(h[b], paths)
@@ -238,28 +320,21 @@ def _loop(
         _load(latent[b].T, behind)
         _load(velocity[b].T, speed)
         channel = (paths, waves, noise[b], alpha[b], power[b], radiated)
-        _link(paths, waves, now, room[0], e, g, radiated)
-        for i in range(sizes.shape[0]):
-            before = utility[b]
-            point = (now, behind, speed, v[b])
-            _ascend(channel, point, at, room, sizes[i], momentum, sets)
-            for _ in range(digital_steps):
-                weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, at[2], at[3])
-                digital(e, g, at[2], at[3], noise[b], power[b], 1.0, v[b])
-            rescale(g, v[b], power[b])
-            utility[b] = rate(e, g, v[b], noise[b], alpha[b], power[b])
-            steps[b] += 1
-            if not np.isfinite(utility[b]):
-                break
-            idle[b] += 1
-            if utility[b] > best_utility[b]:
-                _store(now, best_q[b].T)
-                best_v[b], best_utility[b], idle[b] = v[b], utility[b], 0
-            if abs(utility[b] - before) < tolerance * max(abs(utility[b]), 1e-12):
-                steps[b] = -steps[b]
-                break
-            if idle[b] >= patience:
-                break
+        _link(paths, waves, now, a, e, g, radiated)
+        rescale(g, v[b], power[b])
+        hear(e, v[b], t)
+        utility[b], best_utility[b], idle[b], steps[b], found = _channel(
+            channel,
+            (now, behind, speed, v[b], top),
+            at,
+            room,
+            small,
+            (utility[b], best_utility[b], idle[b]),
+            best_v[b],
+            plan,
+        )
+        if found:
+            _store(top, best_q[b].T)
         _store(now, q[b].T)
         _store(behind, latent[b].T)
         _store(speed, velocity[b].T)

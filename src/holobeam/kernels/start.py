@@ -13,29 +13,9 @@ from numba import njit
 
 from holobeam.kernels.blocks import branches, digital, normalise, rescale, solve, sweep, weigh
 from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.matched import equal_power
 
 _RIDGE = 1e-14
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _equal_power(e: Any, noise: Any, power: float, v: Any) -> None:
-    """Regularised zero forcing on an orthonormal link, every user at the same power."""
-    users, chains = e.shape
-    level = noise.sum() / (users * power)
-    system = np.zeros((chains, chains), dtype=np.complex128)
-    for k in range(users):
-        scale = level * power / noise[k]
-        for r in range(chains):
-            v[r, k] = e[k, r].conjugate() * np.sqrt(scale)
-            for s in range(r + 1):
-                system[r, s] += scale * e[k, r].conjugate() * e[k, s]
-    for r in range(chains):
-        system[r, r] += users * level
-    solve(system, v, _RIDGE)
-    sizes = np.sqrt((v.real**2 + v.imag**2).sum(axis=0))
-    largest = sizes.max()
-    for k in range(users):
-        v[:, k] *= 1.0 / sizes[k] if sizes[k] > 1e-12 * largest else 0.0
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -54,7 +34,7 @@ def _target(
     g = np.eye(chains).astype(np.complex128)
     v = np.empty((chains, users), dtype=np.complex128)
     u, w = np.empty(users, dtype=np.complex128), np.empty(users)
-    _equal_power(e, noise, power, v)
+    equal_power(e, g, noise, power, v)
     rescale(g, v, power)
     for _ in range(iterations):
         weigh(e, g, v, noise, alpha, power, 1.0, u, w)

@@ -15,7 +15,7 @@ from holobeam.digital.link import Link, Weights
 from holobeam.digital.per_rf_chain import row_step
 from holobeam.digital.wmmse import folded_step, mmse_weights
 from holobeam.frontends.frontend import Frontend
-from holobeam.problems import inputs
+from holobeam.problems import budget, inputs
 from holobeam.problems.inputs import Budget, PowerAt, Utility
 from holobeam.problems.rates import proportional_fairness, spectral_efficiency
 
@@ -271,6 +271,9 @@ class Downlink:
         An all-zero precoder is replaced by equal entries, so that even a channel without users
         gets a feasible answer that uses its power.
         """
+        if budget.serves(self, control, digital):
+            control, digital, off = budget.settle(self, control, digital)
+            return control, self._held(control, digital, off) if bool(off.any()) else digital
         control = self.frontend.project(control)
         load = self._measured_load(control, digital)
         dead = (load <= 0).all(dim=1)
@@ -292,12 +295,17 @@ class Downlink:
         off = (((load - 1.0).abs() > step**0.6) & (load > 0)).any(dim=1)
         if not bool(off.any()):
             return scaled
+        return self._held(control, scaled, off)
+
+    def _held(self, control: Tensor, digital: Tensor, off: Tensor) -> Tensor:
+        """Drop what nearly parallel beams cancel, on channels that are ``off``."""
+        step = torch.finfo(digital.dtype).eps
         analog = self.analog(control).to(torch.complex128)
         values, basis = torch.linalg.eigh(analog.mH @ analog)
         kept = (values > step**0.8 * values[..., -1:]).unsqueeze(3)
         held = basis @ (kept * (basis.mH @ digital.to(basis.dtype)))
         held = self._scaled(held, self._measured_load(control, held)).to(digital.dtype)
-        return torch.where(off[:, None, None, None], held, scaled)
+        return torch.where(off[:, None, None, None], held, digital)
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
         """Largest breach of a constraint per channel: control off its set, or power over budget."""

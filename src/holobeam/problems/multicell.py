@@ -239,6 +239,15 @@ class MultiCell:
         """Copy at another noise level: how solvers anneal."""
         return self.with_(noise_power=self.noise_power * factor) if factor != 1.0 else self
 
+    def blind_to_other_cells(self) -> MultiCell:
+        """Copy whose base stations know nothing of other cells, judged on the channels as they are.
+
+        The channels between cells are zero in ``h`` and stay in ``true_h``.
+        """
+        own = torch.eye(self.cells, dtype=self.h.dtype, device=self.h.device)
+        hidden = self.h * own[:, :, None, None, None]
+        return self.with_(h=hidden, true_h=self.h if self.true_h is None else self.true_h)
+
     def _measured_load(self, control: Tensor, digital: Tensor) -> Tensor:
         """:meth:`load` from what leaves the antennas, in double precision."""
         wide = digital.to(torch.complex128)

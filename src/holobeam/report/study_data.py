@@ -13,12 +13,10 @@ from torch import Tensor
 
 from holobeam.report.study_words import at_words
 from holobeam.studies.plan import NOMINAL, Point, axis_paths, show
-from holobeam.studies.results import Floats, Results, Series
+from holobeam.studies.results import OUTAGE, Floats, Results, Series
 from holobeam.studies.spec import FigureTable
 from holobeam.studies.statistics import Estimate, estimate, outage, paired_ratio
 from holobeam.studies.verdicts import nominal_value
-
-OUTAGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ def per_channel(series: Series, quantity: str) -> Floats | None:
             found = series.sum_rate
         case "worst_user":
             found = series.worst_user
+        case "snr_db":
+            found = series.snr_db
         case "rate_per_user":
             found = series.rates.mean(axis=1)
         case "iterations":
@@ -66,8 +66,8 @@ def measure(
 ) -> Estimate | None:
     """Estimate of a quantity; None if nothing is there.
 
-    Times are medians over repeats, outages quantiles over users and channels: both come without a
-    standard error.
+    Times are medians over repeats, outages quantiles over users and channels, medians those over
+    channels: all come without a standard error.
     """
     if quantity == "milliseconds":
         timing = results.timing(point, label, batch)
@@ -77,6 +77,8 @@ def measure(
         return None
     if quantity == "outage_user":
         return Estimate(outage(tensor(series.rates), OUTAGE), math.nan, len(series))
+    if quantity == "median":
+        return Estimate(float(np.median(series.sum_rate)), math.nan, len(series))
     sample = per_channel(series, quantity)
     return None if sample is None else estimate(tensor(sample))
 
@@ -86,7 +88,11 @@ def relative(
 ) -> Estimate | None:
     """Quantity of the first label as percent of the second's, paired where it can be."""
     first, second = (results.get(point, label) for label in labels)
-    if quantity not in {"milliseconds", "outage_user"} and first is not None and second is not None:
+    if (
+        quantity not in {"milliseconds", "outage_user", "median"}
+        and first is not None
+        and second is not None
+    ):
         pair = paired(first, second, quantity)
         if pair is not None:
             found = paired_ratio(*pair)

@@ -18,7 +18,7 @@ from holobeam.report.figures import Axis, Line, Picture, Plot, line_picture
 from holobeam.report.labels import legend_columns
 from holobeam.report.study_data import Panel, Spot, measure, panels, relative, spots, tensor
 from holobeam.report.study_fields import beam_pictures
-from holobeam.report.study_words import QUANTITIES, Look, axis_label, looks, value_words
+from holobeam.report.study_words import Look, axis_label, looks, quantity_words, value_words
 from holobeam.studies.plan import number
 from holobeam.studies.results import Results
 from holobeam.studies.spec import FigureTable
@@ -161,7 +161,7 @@ def along_axis(figure: FigureTable, results: Results) -> list[Plot]:
                 lines.append(replace(line, x=moved))
         x = _words_axis(figure, words) if worded else _numbers_axis(figure, found, len(groups))
         levels = [(100.0, figure.relative_to)] if figure.relative_to else []
-        y, labels = _value_axis(figure, lines), "legend" if worded else "margin"
+        y, labels = _value_axis(results, figure, lines), "legend" if worded else "margin"
         plots.append(Plot(panel.title, lines, x, y, labels, levels))
     return plots
 
@@ -221,8 +221,8 @@ def _numbers_axis(figure: FigureTable, found: Sequence[Spot], groups: int) -> Ax
     return Axis(axis_label(figure.x), log, ticks=places, names=[names[p] for p in places])
 
 
-def _value_axis(figure: FigureTable, lines: Sequence[Line]) -> Axis:
-    label = QUANTITIES[figure.y]
+def _value_axis(results: Results, figure: FigureTable, lines: Sequence[Line]) -> Axis:
+    label = quantity_words(results.study, figure.y)
     if figure.relative_to:
         label = f"{label.split(' (')[0]}, % of {figure.relative_to}"
     values = [value for line in lines for value in line.y]
@@ -249,7 +249,7 @@ def over_iterations(figure: FigureTable, results: Results) -> list[Plot]:
             error = [scale * step.half_width for step in steps]
             lines.append(replace(line, error=error, marker="" if len(mean) > 1 else "o"))
         name = "iteration (1: the start)" if shift else "iteration"
-        y = _value_axis(figure.model_copy(update={"y": "history"}), lines)
+        y = _value_axis(results, figure.model_copy(update={"y": "history"}), lines)
         plots.append(Plot(panel.title, lines, Axis(name, log=bool(shift)), y))
     return plots
 
@@ -331,7 +331,7 @@ def _against(figure: FigureTable, results: Results, place: Placing, name: str) -
         if len(lines) > 1:
             lines.append(_frontier(lines))
         x = Axis(name, log=figure.log_x)
-        plots.append(Plot(panel.title, lines, x, _value_axis(figure, lines), "beside"))
+        plots.append(Plot(panel.title, lines, x, _value_axis(results, figure, lines), "beside"))
     return plots
 
 

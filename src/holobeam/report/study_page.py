@@ -13,8 +13,21 @@ from holobeam.errors import HolobeamError
 from holobeam.report.html import FILE_KINDS, Page, badge, folded, inline_svg, paragraphs
 from holobeam.report.standing import Standing
 from holobeam.report.study_figures import draw, figures_of
-from holobeam.report.study_tables import finding_table, result_csv, result_table, setting_table
-from holobeam.report.study_words import TONES, axis_words, looks, setting_words, value_words
+from holobeam.report.study_tables import (
+    computed_table,
+    finding_table,
+    result_csv,
+    result_table,
+    setting_table,
+)
+from holobeam.report.study_words import (
+    TONES,
+    axis_words,
+    looks,
+    sample_words,
+    setting_words,
+    value_words,
+)
 from holobeam.report.style import PALETTE
 from holobeam.report.tables import html_table, write_csv
 from holobeam.studies.checks import Finding
@@ -188,9 +201,11 @@ def _caption(figure: FigureTable, results: Results) -> str:
         parts.append("Dotted: the frontier, which nobody passes to the upper left.")
     elif not timed:
         count = max((len(series) for series in results.series.values()), default=0)
-        bands = "" if figure.x == "user_rate" else "; bands and bars: 95 % confidence of the mean"
+        bare = figure.x == "user_rate" or figure.y in {"median", "outage_user"}
+        bands = "" if bare else "; bands and bars: 95 % confidence of the mean"
         some = "up to " if results.missing else ""
-        parts.append(f"{some}{count} channels, the same for all{bands}.")
+        what = sample_words(results.study)
+        parts.append(f"{some}{count} {what}, the same for all{bands}.")
     return " ".join(parts)
 
 
@@ -241,7 +256,8 @@ def _items(findings: Sequence[Finding]) -> str:
 def _tables(page: Page, standing: Standing, results: Results, folder: Path, href: str) -> None:
     expected = [finding for _, finding in standing.expectations]
     claimed = list(standing.judgement.findings) if standing.judgement else []
-    columns, rows = result_table(results)
+    make = result_table if results.study.computed is None else computed_table
+    columns, rows = make(results)
     write_csv(folder / "results.csv", *result_csv(results))
     link = (
         f'<p class="small">All settings, full precision: <a href="{href}/results.csv">CSV</a></p>'
@@ -272,12 +288,15 @@ def _made(standing: Standing, results: Results, made_by: tuple[str, str]) -> str
 
 def _facts(standing: Standing, results: Results) -> list[tuple[str, str]]:
     study = results.study
-    drawn = study.channels.model_dump(exclude_unset=True) if study.channels else {}
+    what = study.computed or study.channels
+    drawn = what.model_dump(exclude_unset=True) if what else {}
     facts = [
-        ("channels", f"{study.count}, {_flat(drawn)}" if drawn else "not written yet"),
+        (sample_words(study), f"{study.count}, {_flat(drawn)}" if drawn else "not written yet"),
         ("seed", str(study.seed)),
-        ("operating point", _flat(study.problem.model_dump(exclude_unset=True)) or "swept"),
     ]
+    if study.computed is None:
+        point = _flat(study.problem.model_dump(exclude_unset=True))
+        facts.append(("operating point", point or "swept"))
     for name, table in study.frontends.items():
         facts.append((f"front-end {name}", _flat(table.model_dump(exclude_unset=True))))
     for kind, axes in (("sweep", study.sweep), ("varied", study.variations)):

@@ -7,13 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from holobeam.report.html import badge
-from holobeam.report.study_data import OUTAGE, paired, tensor
-from holobeam.report.study_words import TONES, axis_label, setting_words, sort_key, value_words
+from holobeam.report.study_data import paired, tensor
+from holobeam.report.study_words import (
+    TONES,
+    axis_label,
+    quantity_words,
+    sample_words,
+    setting_words,
+    sort_key,
+    value_words,
+)
 from holobeam.report.tables import Cell, Column, Markup, Value
+from holobeam.solvers.solution import Status
 from holobeam.studies.checks import Decision, Finding
 from holobeam.studies.plan import NOMINAL, Point, show
-from holobeam.studies.results import Results, Series
+from holobeam.studies.results import OUTAGE, Results, Series
 from holobeam.studies.statistics import (
     Estimate,
     Share,
@@ -92,6 +103,34 @@ def _result_row(results: Results, series: Series, best: Series) -> ResultRow:
     )
 
 
+def computed_table(results: Results) -> tuple[list[Column], Rows]:
+    """Numbers of a computed study at the nominal setting."""
+    axes, what = _long_axes(results), quantity_words(results.study, "sum_rate")
+    columns = [
+        Column("method"),
+        *(Column(axis_label(axis)) for axis in axes),
+        Column("mean ± 95 %", what),
+        Column("median", what),
+        Column("largest", what),
+        Column("not finished", "", "ended by a budget; counted as far as it reached"),
+        Column(sample_words(results.study)),
+    ]
+    rows: Rows = []
+    for point in results.points():
+        for label in results.labels():
+            series = results.get(point, label)
+            if series is None:
+                continue
+            mean, values = estimate(tensor(series.sum_rate)), series.sum_rate
+            middle, top = float(np.median(values)), float(values.max())
+            open_ended = int((series.status != int(Status.CONVERGED)).sum())
+            row: TableRow = [label, *(_axis_cell(point.at(axis)) for axis in axes)]
+            row += [Value(_plus_minus(mean), mean.mean), Value(f"{middle:.4g}", middle)]
+            row += [Value(f"{top:.4g}", top), Value(str(open_ended), open_ended)]
+            rows.append([*row, Value(str(len(series)), len(series))])
+    return columns, rows
+
+
 def _long_axes(results: Results) -> list[str]:
     return [axis for axis, values in results.study.sweep.items() if len(values) > 1]
 
@@ -168,6 +207,8 @@ def result_csv(results: Results) -> tuple[list[Cell], list[list[Cell]]]:
     batches = sorted({batch for _, _, batch in results.timings})
     header: list[Cell] = ["setting", *axes, "solver", "channels", "sum_rate", "standard_error"]
     header += ["behind_best", "behind_best_standard_error", "win_rate", "win_low", "win_high"]
+    if results.study.computed is not None:
+        header[header.index("sum_rate")] = "value"
     header += ["outage_user_rate", "starved_share", "iterations", "violation"]
     header += [f"milliseconds_batch_{batch}" for batch in batches]
     lines: list[list[Cell]] = []
@@ -211,7 +252,7 @@ def setting_table(results: Results, judgement: Judgement | None) -> tuple[list[C
     columns = [Column("setting")]
     if judgement is not None:
         columns += [Column("claim", hint="relations confirmed"), Column("closest")]
-    columns += [Column(label, "mean sum rate over the points") for label in results.labels()]
+    columns += [Column(label, "mean over the points") for label in results.labels()]
     rows: Rows = []
     for setting in results.settings():
         row: TableRow = [setting_words(setting)]

@@ -31,6 +31,11 @@ LAST_PARTS: dict[str, tuple[str, str]] = {
     "max_iterations": ("iterations at most", ""),
     "attenuation": ("attenuation", "1/m"),
     "insertion_loss_db": ("insertion loss", "dB"),
+    "radius": ("distance of users", "m"),
+    "aperture": ("aperture", "wavelengths"),
+    "spacing": ("spacing", "wavelengths"),
+    "inter_site_distance": ("distance between sites", "m"),
+    "sector_deg": ("half width of the sector", "degrees"),
 }
 
 QUANTITIES: dict[str, str] = {
@@ -38,6 +43,8 @@ QUANTITIES: dict[str, str] = {
     "rate_per_user": "mean rate of a user (bit/s/Hz)",
     "worst_user": "rate of the worst user (bit/s/Hz)",
     "outage_user": "user rate at 5 % outage (bit/s/Hz)",
+    "median": "median sum rate (bit/s/Hz)",
+    "snr_db": "SNR (dB)",
     "milliseconds": "time per channel (ms)",
     "iterations": "iterations",
     "dc_watts": "DC power (W)",
@@ -70,6 +77,19 @@ def axis_words(axis: str) -> tuple[str, str]:
     """Name and unit of an axis; axes that share a value are joined by an equals sign."""
     found = [_path_words(path) for path in axis_paths(axis)]
     return " = ".join(dict.fromkeys(name for name, _ in found)), found[0][1]
+
+
+def quantity_words(study: Study, quantity: str) -> str:
+    """Name of a quantity with its unit; what a computed study computes has a name of its own."""
+    if study.computed is None or quantity not in {"sum_rate", "median"}:
+        return QUANTITIES[quantity]
+    words = study.computed.words
+    return f"median of {words}" if quantity == "median" else words
+
+
+def sample_words(study: Study) -> str:
+    """What a study draws."""
+    return "channels" if study.computed is None else study.computed.sample_words
 
 
 def _path_words(path: str) -> tuple[str, str]:

@@ -5,10 +5,11 @@ from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_st
 from holobeam.solvers.fairness import ProportionalFair
 from holobeam.solvers.gradient import VariableProjection
 from holobeam.solvers.perturb import Perturb
-from holobeam.solvers.registry import available, solve, solver
+from holobeam.solvers.registry import SUFFIXES, available, solve, solver
 from holobeam.solvers.solution import Solution, Status
 
 __all__ = [
+    "SUFFIXES",
     "Alternating",
     "BestOf",
     "Chain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,6 +25,7 @@ from holobeam.solvers.base import (
     Solver,
     State,
     choose,
+    make_state,
 )
 from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.starts import (
@@ -39,8 +41,14 @@ from holobeam.solvers.starts import (
 
 Begin = Literal["matched", "random", "fit", "fit-random", "relax"]
 
+CELL_SWEEPS, CELL_ROWS = 5, 3
+"""Sweeps over controls and rows in each iteration of many cells (docs/methods.md, section 15)."""
+
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
+
+_MARKS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
+"""Iterations on the continuous set after which phases are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +83,24 @@ class Alternating(Solver):
     Attributes
     ----------
     analog
-        How the controls are updated; exact coordinate descent by default.
+        How the controls are updated; exact coordinate descent by default. None: one sweep of it,
+        with many cells five.
     begin
         ``matched``: chains pointed at users, amplitudes at one half; ``random``; ``fit``: least
         squares to the fully digital precoder, from matched controls; ``fit-random``: the same from
         random ones; ``relax``: quantised from the continuous set's
         solution.
     noise_schedule
-        Factors on the noise in the first iterations.
+        Factors on the noise in the first iterations. None: :func:`annealing_schedule`, with many
+        cells nothing.
     extrapolate
         Leap along the last change of the controls before each sweep, kept only if it helps.
     share
         With ``relax``: share of elements that the first quantisation puts above the middle level.
     digital_sweeps
         Digital steps with the same receivers and weights: more than one pays under per-chain
-        limits, where a step visits each row once.
+        limits, where a step visits each row once. None: one, with many cells under such limits
+        three.
     refresh
         Whether receivers and weights are renewed between the digital step and the controls.
     equal_power
@@ -105,12 +116,12 @@ class Alternating(Solver):
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "wmmse-cd"
-    analog: AnalogUpdate = coordinate_descent
+    analog: AnalogUpdate | None = coordinate_descent
     begin: Begin = "matched"
-    noise_schedule: tuple[float, ...] = ()
+    noise_schedule: tuple[float, ...] | None = ()
     extrapolate: bool = False
     share: float = QUANTISING_SHARES[0]
-    digital_sweeps: int = 1
+    digital_sweeps: int | None = 1
     refresh: bool = True
     equal_power: bool = True
 
@@ -130,9 +141,15 @@ class Alternating(Solver):
     ) -> State:
         """Begin as :attr:`begin` says, or at ``start`` (then no noise schedule is run)."""
         if start is not None:
-            return self._state(problem, start.control, start.digital, len(self.noise_schedule))
+            return self._state(problem, start.control, start.digital, len(self.schedule))
         control, digital = self._first(problem, generator)
-        return self._state(problem, control, digital, 0)
+        skipped = self.noise_schedule is None and isinstance(problem, MultiCell)
+        return self._state(problem, control, digital, len(self.schedule) if skipped else 0)
+
+    @property
+    def schedule(self) -> tuple[float, ...]:
+        """Factors on the noise, where a schedule is run."""
+        return annealing_schedule() if self.noise_schedule is None else self.noise_schedule
 
     def variant(self, index: int) -> Solver:
         """Start ``index``: other quantisations first where there are any, then random ones.
@@ -147,7 +164,7 @@ class Alternating(Solver):
 
     def settled(self, state: State) -> bool:
         """Whether the noise schedule is over."""
-        return bool(state.memory.count > len(self.noise_schedule))
+        return bool(state.memory.count > len(self.schedule))
 
     def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
@@ -165,7 +182,7 @@ class Alternating(Solver):
         # A subclass with steps of its own is not what was compiled.
         return (
             type(self).step is Alternating.step
-            and self.analog is coordinate_descent
+            and self.analog in (None, coordinate_descent)
             and self.refresh
             and fused.serves(problem, state)
         )
@@ -176,8 +193,8 @@ class Alternating(Solver):
             linked = replace(state.memory, link=problem.link(state.control))
             state = replace(state, memory=linked)
         count = state.memory.count
-        noisy = count < len(self.noise_schedule)
-        factor = self.noise_schedule[count] if noisy else 1.0
+        noisy = count < len(self.schedule)
+        factor = self.schedule[count] if noisy else 1.0
         at = problem.with_noise_scaled(factor)
         if self.extrapolate and not noisy:
             state = _leap(problem, state)
@@ -189,13 +206,21 @@ class Alternating(Solver):
         control = state.control
         if not problem.frontend.is_digital:
             weights = at.weights(link, digital) if self.refresh else weights
-            moved = move_controls(self.analog, at, weights, control, digital)
+            moved = move_controls(self._update(at), at, weights, control, digital)
             guarded = isinstance(at, MultiCell) and at.power_at == "radiated"
             control, digital = keep_what_gains(at, (control, digital), moved) if guarded else moved
         return self._state(problem, control, digital, count + 1, momentum)
 
+    def _update(self, problem: AnyProblem) -> AnalogUpdate:
+        if self.analog is not None:
+            return self.analog
+        sweeps = CELL_SWEEPS if isinstance(problem, MultiCell) else 1
+        return partial(coordinate_descent, sweeps=sweeps)
+
     def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
-        for _ in range(self.digital_sweeps):
+        many = isinstance(problem, MultiCell) and problem.power_at == "per_rf_chain"
+        usual = CELL_ROWS if many else 1
+        for _ in range(usual if self.digital_sweeps is None else self.digital_sweeps):
             digital = problem.digital_step(link, weights, digital)
         return digital
 
@@ -232,11 +257,41 @@ class Alternating(Solver):
 
     def _quantised(self, problem: AnyProblem, generator: torch.Generator) -> Tensor:
         easier = relax(problem)
-        surface = isinstance(easier.frontend.element_set, Interval)
-        surface = surface and isinstance(problem, Downlink)
-        solver = surface_solver() if surface else replace(self, begin="matched")
+        frontend = easier.frontend
+        size = frontend.antennas * frontend.controls
+        fit = unfit(self.analog, frontend.element_set, size) is None
+        if isinstance(frontend.element_set, Interval) and isinstance(problem, Downlink):
+            solver = surface_solver()
+        elif not fit:
+            # Searches over two levels have nothing to do on the continuous set.
+            solver = coordinate_solver(begin="matched", max_iterations=self.max_iterations)
+        elif isinstance(frontend.element_set, Interval):
+            solver = replace(self, begin="matched")
+        else:
+            return self._best_rounding(problem, easier, generator)
         solution = solver(easier, generator=generator)
         return quantised_control(problem, solution.control, self.share)
+
+    def _best_rounding(
+        self, problem: AnyProblem, easier: AnyProblem, generator: torch.Generator
+    ) -> Tensor:
+        """Best of the roundings along the way to the relaxed optimum, channel by channel.
+
+        Coarse phases round the worse the closer they come to it: from some point on users gain by
+        phases finer than a step (docs/methods.md, section 4).
+        """
+        solver = replace(self, begin="matched")
+        state = solver.init(easier, generator)
+        best: State | None = None
+        done = 0
+        for mark in sorted({min(mark, self.max_iterations) for mark in (*_MARKS, 10**9)}):
+            state, done = solver.advance(easier, state, mark - done), mark
+            control = quantised_control(problem, state.control, self.share)
+            link = problem.link(control)
+            new = make_state(problem, control, digital_start(problem, link))
+            best = new if best is None else choose(new.utility > best.utility, new, best)
+        assert best is not None
+        return best.control
 
 
 def scale_is_free(problem: AnyProblem) -> bool:
@@ -305,12 +360,14 @@ def _leap(problem: AnyProblem, state: State) -> State:
 
 
 def coordinate_solver(**options: Any) -> Alternating:
-    """``wmmse-cd``: one exact sweep an iteration on any front-end, annealed and extrapolated."""
+    """``wmmse-cd``: exact sweeps on any front-end, extrapolated; annealed in one cell."""
     defaults: dict[str, Any] = {
         "name": "wmmse-cd",
         "max_iterations": 120,
+        "analog": None,
         "begin": "relax",
-        "noise_schedule": annealing_schedule(),
+        "noise_schedule": None,
+        "digital_sweeps": None,
         "extrapolate": True,
     }
     return Alternating(**{**defaults, **options})

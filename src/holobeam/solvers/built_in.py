@@ -57,6 +57,14 @@ BUILT_IN = (
         (("rule", "rzf"),),
     ),
     Entry(
+        "rzf-equal-power",
+        _CLOSED,
+        "regularised zero forcing, every user at the same power",
+        "methods 6",
+        "every front-end",
+        (("rule", "rzf-equal-power"),),
+    ),
+    Entry(
         "wmmse-digital",
         "holobeam.solvers.closed_form:digital_bound",
         "converged WMMSE in the span of the channel, best of three starts",
@@ -177,7 +185,13 @@ BUILT_IN = (
         "WMMSE with tabu search on two levels: nearly exact, for a fraction of the time",
         "methods 14, 15",
         "two-level elements",
-        (("analog", tabu), ("begin", "random"), ("max_iterations", 60)),
+        (
+            ("analog", tabu),
+            ("begin", "relax"),
+            ("digital_sweeps", None),
+            ("extrapolate", True),
+            ("max_iterations", 60),
+        ),
     ),
     Entry(
         "wmmse-sd",
@@ -311,5 +325,12 @@ BUILT_IN = (
         "learned moves of all amplitudes at once, ten layers; any size, any number of users",
         "mb-dnn paper (our answer to it); methods 19",
         "amplitude surfaces",
+    ),
+    Entry(
+        "blind-ceiling",
+        "holobeam.learned.blind:Blind",
+        "as good as any network that treats elements alike and never sees the feed",
+        "methods 22; question raised by the mb-dnn paper",
+        "amplitude surfaces on a square grid, one subcarrier, radiated power",
     ),
 )

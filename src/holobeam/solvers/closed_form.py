@@ -26,7 +26,7 @@ from holobeam.solvers.starts import (
     selected_start,
 )
 
-Rule = Literal["mrt", "zf", "rzf", "zf-equal-power", "zf-water-filling"]
+Rule = Literal["mrt", "zf", "rzf", "rzf-equal-power", "zf-equal-power", "zf-water-filling"]
 
 
 def needs_chains(problem: Downlink) -> str | None:
@@ -74,8 +74,9 @@ class ClosedForm(Solver):
             return zero_forcing(link)
         if self.rule == "zf-equal-power":
             return equal_columns(link, zero_forcing(link))
-        if self.rule == "rzf":
-            return regularised_zero_forcing(link, noise_over_power(problem))
+        if self.rule in {"rzf", "rzf-equal-power"}:
+            equal = self.rule == "rzf-equal-power"
+            return regularised_zero_forcing(link, noise_over_power(problem), equal_power=equal)
         total = 1.0 / noise_over_power(problem) * problem.noise_power
         return water_filled_zero_forcing(
             link, problem.noise_power, total[:, 0], each_subcarrier=problem.budget == "each"

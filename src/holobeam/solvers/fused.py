@@ -50,7 +50,8 @@ def element_code(element_set: Any) -> tuple[int, Any]:
 
 def tensor(array: Any, like: Tensor) -> Tensor:
     """Tensor of the dtype of another one."""
-    return torch.from_numpy(array).to(like.dtype)
+    made = torch.from_numpy(array)
+    return made if made.dtype == like.dtype else made.to(like.dtype)
 
 
 def problem_arrays(problem: Downlink) -> tuple[Any, ...]:
@@ -67,7 +68,12 @@ def problem_arrays(problem: Downlink) -> tuple[Any, ...]:
 
 def fresh(*tensors: Tensor) -> tuple[Any, ...]:
     """Arrays that a kernel may write to."""
-    return tuple(as_array(t).copy() for t in tensors)
+    return tuple(
+        np.array(
+            t.detach().resolve_conj().numpy(), dtype=complex if t.is_complex() else float, order="C"
+        )
+        for t in tensors
+    )
 
 
 def alternate(
@@ -82,7 +88,7 @@ def alternate(
     from holobeam.solvers.alternating import Memory, Momentum, scale_is_free
 
     memory: Memory = state.memory
-    schedule = solver.noise_schedule[memory.count : memory.count + count]
+    schedule = solver.schedule[memory.count : memory.count + count]
     free = scale_is_free(problem)
     kind, levels = element_code(
         Interval(0.0, float("inf")) if free else problem.frontend.element_set
@@ -182,6 +188,45 @@ def passed(state: State, point: tuple[Any, ...], memory: Any, best: Any, steps: 
         Record(top, torch.from_numpy(best.idle)),
         taken.abs(),
         taken < 0,
+    )
+
+
+def pointed_control(problem: Downlink, spare: Tensor) -> Tensor:
+    """Do what ``matched_control`` does on circles; ``spare`` ``(N, R - K)``: chains left over."""
+    from holobeam.kernels import matched as kernel
+    from holobeam.kernels.cpu import available_threads
+    from holobeam.solvers.starts import relaxed
+
+    frontend = problem.frontend
+    control = kernel.point(
+        as_array(problem.h[:, 0]),
+        as_array(frontend.scaled_feed()[0]),
+        as_array(problem.noise_power),
+        as_array(spare),
+        frontend.controls,
+        *element_code(relaxed(frontend.element_set)),
+        available_threads(),
+    )
+    return tensor(control, problem.h)
+
+
+def begun(problem: Downlink, latent: Tensor) -> State:
+    """Project controls and give every user the same power, compiled."""
+    from holobeam.kernels import matched as kernel
+    from holobeam.kernels.alternating import Channels
+    from holobeam.kernels.cpu import available_threads
+
+    (control,) = fresh(latent)
+    digital, utility = kernel.begin(
+        Channels(*problem_arrays(problem)),
+        control,
+        *element_code(problem.frontend.element_set),
+        available_threads(),
+    )
+    return State(
+        tensor(control, problem.h),
+        tensor(digital, problem.h).unsqueeze(1),
+        tensor(utility, problem.noise_power),
     )
 
 

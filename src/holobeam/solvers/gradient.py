@@ -82,6 +82,9 @@ class VariableProjection(Solver):
                 if self.begin == "random"
                 else matched_control(problem, generator)
             )
+            if type(self).step is VariableProjection.step and fused.serves(problem):
+                memory = Memory(None, latent, torch.zeros_like(latent), 0)
+                return replace(fused.begun(problem, latent), memory=memory)
             control = problem.frontend.project(latent)
             link = problem.link(control)
             digital = digital_start(problem, link)

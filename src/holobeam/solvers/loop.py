@@ -79,12 +79,12 @@ def iterate(
     check_count("max_iterations", solver.max_iterations, 0)
     batch, device = problem.batch, problem.h.device
     best = bare(state, copy=True)
-    unfinished = Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS
-    status = torch.full((batch,), int(unfinished), device=device)
+    unfinished = int(Status.CONVERGED if solver.closed_form else Status.MAX_ITERATIONS)
+    status = torch.full((batch,), unfinished, device=device)
     iterations = torch.zeros(batch, dtype=torch.long, device=device)
     record = Record(best, torch.zeros_like(iterations))
-    utilities = [best.utility.clone()]
-    rows = torch.arange(batch, device=device)
+    utilities = [best.utility.clone()] if keep_history else []
+    rows: Tensor | None = None  # None while nobody has been dropped
     most = 1 if keep_history else CHUNK if progress is not None else solver.max_iterations
     done = 0
     if progress is not None:
@@ -93,28 +93,36 @@ def iterate(
         passed = solver.run(problem, state, record, min(most, solver.max_iterations - done))
         state, record = passed.state, passed.record
         done += max(int(passed.taken.max()), 1)
-        iterations[rows] += passed.taken
-        if rows.numel() == batch:
-            best = record.best
+        reached, live = _reached(solver, passed, unfinished)
+        if rows is None:
+            best, status, iterations = record.best, reached, iterations + passed.taken
         else:
             _write(best, record.best, rows)
-        sane = torch.isfinite(state.utility)
-        stalled = sane & (record.idle >= solver.patience)
-        status[rows[stalled]] = Status.STALLED
-        status[rows[passed.converged]] = Status.CONVERGED
-        status[rows[~sane]] = Status.NON_FINITE
+            status[rows] = reached
+            iterations[rows] += passed.taken
         if keep_history:
             utilities.append(best.utility.clone())
         if progress is not None:
             progress(done, solver.max_iterations)
-        kept = (sane & ~passed.converged & ~stalled).nonzero().squeeze(1)
+        if done >= solver.max_iterations or bool(live.all()):
+            continue
+        kept = live.nonzero().squeeze(1)
         if kept.numel() == 0:
             break
-        if kept.numel() < rows.numel():
-            rows, problem = rows[kept], problem.take(kept)
-            state, record = take(state, kept), take(record, kept)
+        rows = kept if rows is None else rows[kept]
+        problem, state, record = problem.take(kept), take(state, kept), take(record, kept)
     history = torch.stack(utilities, dim=1) if keep_history else None
     return Run(best, status, iterations, history)
+
+
+def _reached(solver: Solver, passed: Pass, unfinished: int) -> tuple[Tensor, Tensor]:
+    """Status of each channel after a pass, and which of them go on."""
+    sane = torch.isfinite(passed.state.utility)
+    stalled = passed.record.idle >= solver.patience
+    live = sane & ~(stalled | passed.converged)
+    status = torch.where(stalled, int(Status.STALLED), unfinished)
+    status = torch.where(passed.converged, int(Status.CONVERGED), status)
+    return torch.where(sane, status, int(Status.NON_FINITE)), live
 
 
 def _write(best: State, new: State, rows: Tensor) -> None:

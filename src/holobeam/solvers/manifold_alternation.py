@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Complex, Float
@@ -13,8 +13,9 @@ from holobeam.analog.manifold import Value, begin_descent, conjugate_step, unit_
 from holobeam.analog.quadratic import Quadratic
 from holobeam.errors import check_choice, check_count
 from holobeam.frontends.element_sets import Circle
-from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State, take
+from holobeam.problems.multicell import MultiCell
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State, take
+from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
 from holobeam.solvers.starts import digital_start, matched_control, random_control, relaxed
 
@@ -44,6 +45,8 @@ class WeightedErrorAlternation(PhaseShifterSolver):
     paper; docs/methods.md, section 18.
     """
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "wmmse-mo"
     max_iterations: int = 100
     tolerance: float = 1e-6
@@ -53,7 +56,7 @@ class WeightedErrorAlternation(PhaseShifterSolver):
     begin: Literal["matched", "random"] = "matched"
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Channel phases and equal-power RZF, or ``start``."""
         check_count("inner_steps", self.inner_steps)
@@ -70,22 +73,32 @@ class WeightedErrorAlternation(PhaseShifterSolver):
         """Random phases for every start but the first."""
         return self if index == 0 else replace(self, begin="random")
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Weights, phases, digital part."""
         wide = _widened(problem)
         control, digital = state.memory
         weights = wide.weights(wide.link(control), digital)
         quadratic = wide.analog_quadratic(weights, digital)
-        circle = relaxed(problem.frontend.element_set)
-        if self.rule == "mm":
-            control = majorise(quadratic, control, circle, self.inner_steps)
+        moved = self._moved(quadratic, control, relaxed(problem.frontend.element_set))
+        if isinstance(wide, MultiCell) and wide.power_at == "radiated":
+            control, digital = keep_what_gains(wide, (control, digital), (moved, digital))
+            weights = wide.weights(wide.link(control), digital)
         else:
-            control = descend(quadratic, control, circle, self.inner_steps, self.inner_tolerance)
+            control = moved
         digital = wide.digital_step(wide.link(control), weights, digital)
         return _judged(problem, wide, control, digital)
 
+    def _moved(self, quadratic: Quadratic, control: Tensor, circle: Circle) -> Tensor:
+        # Cells are batch entries of the quadratic.
+        at = control.flatten(0, -3)
+        if self.rule == "mm":
+            at = majorise(quadratic, at, circle, self.inner_steps)
+        else:
+            at = descend(quadratic, at, circle, self.inner_steps, self.inner_tolerance)
+        return at.view_as(control)
 
-def _widened(problem: Downlink) -> Downlink:
+
+def _widened(problem: AnyProblem) -> AnyProblem:
     """The problem in double precision.
 
     In single, rounding decides the line searches of channels that are nearly done, and a channel's
@@ -94,16 +107,21 @@ def _widened(problem: Downlink) -> Downlink:
     h = problem.h.to(torch.complex128)
     if h is problem.h:
         return problem
-    return problem.with_(
-        h=h,
-        frontend=problem.frontend.to(h),
-        noise_power=problem.noise_power.double(),
-        power=problem.power.double(),
-        user_weights=problem.user_weights.double(),
-    )
+    changes: dict[str, Any] = {
+        "h": h,
+        "frontend": problem.frontend.to(h),
+        "noise_power": problem.noise_power.double(),
+        "power": problem.power.double(),
+        "user_weights": problem.user_weights.double(),
+    }
+    if isinstance(problem, MultiCell):
+        several = tuple(one.to(h) for one in problem.frontends)
+        changes["frontends"] = several
+        changes["feed"] = torch.cat([one.scaled_feed() for one in several])
+    return problem.with_(**changes)
 
 
-def _judged(problem: Downlink, wide: Downlink, control: Tensor, digital: Tensor) -> State:
+def _judged(problem: AnyProblem, wide: AnyProblem, control: Tensor, digital: Tensor) -> State:
     """State in the problem's precision, its memory the same point in double."""
     link = wide.link(control)
     digital = wide.rescale(link, digital)

@@ -22,6 +22,8 @@ from holobeam.solvers.starts import digital_start
 class Perturb(Solver):
     """Solve, then disturb the controls of the best point and solve again from there.
 
+    ``hb.solve(problem, method, perturbations=5)`` makes one around any solver.
+
     Attributes
     ----------
     solver

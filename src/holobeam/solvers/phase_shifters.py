@@ -11,8 +11,8 @@ from torch import Tensor
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.frontends.element_sets import Circle
 from holobeam.frontends.frontend import Frontend
-from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import (
+    AnyProblem,
     Solver,
     as_state,
     check_supported,
@@ -24,7 +24,7 @@ from holobeam.solvers.solution import Solution
 from holobeam.solvers.starts import relax, relaxed
 
 
-def needs_phase_shifters(problem: Downlink) -> str | None:
+def needs_phase_shifters(problem: AnyProblem) -> str | None:
     """Reason why a method for unit-modulus controls can't serve a front-end."""
     if problem.frontend.is_digital:
         return "it designs phase shifters, not a fully digital array; use wmmse-digital there"
@@ -58,7 +58,7 @@ class PhaseShifterSolver(Solver):
     the digital part is re-optimised with them.
     """
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Serves phase shifters: any phase or stepped, every connection, OFDM."""
         return needs_phase_shifters(problem)
 
@@ -66,7 +66,7 @@ class PhaseShifterSolver(Solver):
         """Digital steps alone: fairness goes on from the controls that were found."""
         return digital_refit()
 
-    def __call__(self, problem: Downlink, **options: Any) -> Solution:
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""
         check_supported(self, problem)
         element_set = problem.frontend.element_set

@@ -9,9 +9,11 @@ from typing import Any
 from holobeam.errors import InputError, check_count, unknown_name
 from holobeam.problems.problem import Problem
 from holobeam.solvers.base import Progress, Restart, Solver, State
+from holobeam.solvers.blind import Blind
 from holobeam.solvers.built_in import BUILT_IN
 from holobeam.solvers.entry import Entry
 from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.perturb import Perturb
 from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
 
@@ -19,6 +21,15 @@ ENTRY_POINT_GROUP = "holobeam.solvers"
 
 REFIT = "+w"
 """Behind any solver's name: re-optimise the digital part with the controls held."""
+
+BLIND = "+blind"
+"""Behind any solver's name: design each cell as if it were alone."""
+
+SUFFIXES = {
+    REFIT: "behind any solver's name: its controls, V re-optimised by 50 WMMSE steps",
+    BLIND: "behind any solver's name: the channels between cells are hidden from it",
+}
+"""What may follow a solver's name, with one line each."""
 
 
 @cache
@@ -47,17 +58,27 @@ def solver(name: str, **options: Any) -> Solver:
     ----------
     name
         One of :func:`available`; an unknown name is answered with its nearest neighbours. With
-        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found.
+        ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found;
+        with ``+blind`` behind it the channels between cells are hidden from it (many cells).
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
     entries = _entries()
-    base = name.removesuffix(REFIT)
-    if base != name and name not in entries:
-        return refitted(solver(base, **options), name)
-    if name not in entries:
-        raise unknown_name("solver", name, entries)
-    return entries[name].make(**options)
+    if name in entries:
+        return entries[name].make(**options)
+    if name.endswith(REFIT):
+        return refitted(solver(name.removesuffix(REFIT), **options), name)
+    if name.endswith(BLIND):
+        return Blind(name=name, solver=solver(name.removesuffix(BLIND), **options))
+    raise unknown_name("solver", name, entries)
+
+
+def base_name(name: str) -> str:
+    """Name of a solver without what :func:`solver` allows behind it."""
+    before = ""
+    while before != name:
+        before, name = name, name.removesuffix(REFIT).removesuffix(BLIND)
+    return name
 
 
 def solve(
@@ -66,6 +87,7 @@ def solve(
     *,
     seed: int | None = None,
     starts: int = 1,
+    perturbations: int = 0,
     start: State | Solution | None = None,
     history: bool = False,
     progress: Progress | None = None,
@@ -84,6 +106,9 @@ def solve(
         Seed of random starts.
     starts
         How many starts to take the best of.
+    perturbations
+        How often to disturb the controls of the best point and solve again from there, keeping
+        what is better; see :class:`Perturb`.
     start
         Where to begin.
     history
@@ -109,4 +134,6 @@ def solve(
         chosen = ProportionalFair(name=chosen.name, inner=chosen)
     if check_count("starts", starts) > 1:
         chosen = Restart(name=chosen.name, solver=chosen, starts=starts)
+    if check_count("perturbations", perturbations, 0) > 0:
+        chosen = Perturb(name=chosen.name, solver=chosen, rounds=perturbations)
     return chosen(problem, seed=seed, start=start, history=history, progress=progress)

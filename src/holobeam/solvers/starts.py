@@ -17,6 +17,7 @@ from holobeam.frontends.element_sets import Circle, Interval, Points
 from holobeam.frontends.frontend import fully_digital
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
+from holobeam.solvers import fused
 from holobeam.solvers.base import AnyProblem
 from holobeam.solvers.cells import cell_alone, cell_digital_start, random_cell_control
 
@@ -120,10 +121,14 @@ def matched_control(
         return torch.full(shape, middle, dtype=problem.h.dtype, device=problem.h.device)
     if frontend.is_digital:
         return torch.ones(shape, dtype=problem.h.dtype, device=problem.h.device)
-    beams = principal_directions(problem).mT[:, :, : frontend.rf_chains]
-    spare = frontend.rf_chains - beams.shape[2]
+    spare = max(frontend.rf_chains - problem.users, 0)
+    extra = problem.h.new_empty(frontend.antennas, 0)
     if spare > 0:
         extra = Circle().sample((frontend.antennas, spare), generator, problem.h.dtype)
+    if fused.serves(problem) and hasattr(element_set, "kernel_code"):
+        return fused.pointed_control(problem, extra)
+    beams = principal_directions(problem).mT[:, :, : frontend.rf_chains]
+    if spare > 0:
         beams = torch.cat([beams, extra.to(beams).expand(problem.batch, -1, -1)], dim=2)
     wanted = beams * frontend.scaled_feed().mean(dim=0).conj()
     if frontend.controls == 1:

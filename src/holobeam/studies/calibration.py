@@ -10,7 +10,7 @@ import numpy as np
 
 from holobeam.errors import HolobeamError
 from holobeam.studies.plan import Entry, Plan
-from holobeam.studies.work import answer, pose
+from holobeam.studies.work import trial
 
 TRIAL_CHANNELS = 4
 """Channels of a trial: few, so that it is short; a full shard costs less a channel, not more."""
@@ -49,7 +49,7 @@ def calibrate(plan: Plan, budget: float = 20.0) -> list[Estimate]:
     begin = time.perf_counter()
     found = []
     for label in dict.fromkeys(entry.label for entry in plan.entries):
-        mine = sorted((e for e in plan.entries if e.label == label), key=_size)
+        mine = sorted((e for e in plan.entries if e.label == label), key=lambda e: e.case.size)
         hurry = time.perf_counter() - begin > budget
         tried = mine[:1] if hurry else [mine[0], mine[len(mine) // 2], mine[-1]]
         trials = _trials(list({entry.case.identity: entry for entry in tried}.values()))
@@ -58,27 +58,20 @@ def calibrate(plan: Plan, budget: float = 20.0) -> list[Estimate]:
     return found
 
 
-def _size(entry: Entry) -> float:
-    """Elements times users, near enough to sort by."""
-    table = entry.case.channels
-    shape = getattr(table, "shape", None) or (getattr(table, "antennas", 64), 1)
-    return float(shape[0] * shape[1] * table.users * getattr(table, "subcarriers", 1))
-
-
 def _trials(entries: Sequence[Entry]) -> list[tuple[float, float]]:
     """Size, and seconds a channel, of each entry that can be solved."""
     found: dict[float, float] = {}
     for entry in entries:
         count = min(TRIAL_CHANNELS, entry.count)
         try:
-            problem = pose(entry.case, 0, count)
-            answer(entry.case, problem)
+            run = trial(entry.case, count)
+            run()
             wall = time.perf_counter()
-            answer(entry.case, problem)
+            run()
         except HolobeamError:
             continue
         seconds = (time.perf_counter() - wall) / count
-        found[_size(entry)] = max(seconds, found.get(_size(entry), 0.0))
+        found[entry.case.size] = max(seconds, found.get(entry.case.size, 0.0))
     return sorted(found.items())
 
 
@@ -87,5 +80,5 @@ def _expected(entries: Sequence[Entry], trials: Sequence[tuple[float, float]]) -
         return float("nan")
     sizes, seconds = np.log(np.asarray(trials, dtype=np.float64)).T
     return float(
-        sum(e.count * np.exp(np.interp(np.log(_size(e)), sizes, seconds)) for e in entries)
+        sum(e.count * np.exp(np.interp(np.log(e.case.size), sizes, seconds)) for e in entries)
     )

@@ -224,6 +224,7 @@ class Cells(ChannelTable):
     elements: PositiveInt = 8
     spacing: PositiveFloat = 0.2
     inter_site_distance: PositiveFloat = 200.0
+    radius: Span = (20.0, 100.0)
     sector_deg: PositiveFloat = 60.0
     element_area: PositiveFloat = 1.0
 
@@ -237,6 +238,7 @@ class Cells(ChannelTable):
             elements=self.elements,
             spacing=self.spacing,
             inter_site_distance=self.inter_site_distance,
+            radius=self.radius,
             sector_deg=self.sector_deg,
             element_area=self.element_area,
         )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from holobeam.studies.plan import NOMINAL, Point, axis_paths, number, show
-from holobeam.studies.results import Floats, Results, Series, Timing
+from holobeam.studies.results import OUTAGE, Floats, Results, Series, Timing
 from holobeam.studies.spec import (
     Bound,
     Converges,
@@ -35,6 +35,17 @@ CONFIDENCE = 0.99
 
 NEGLIGIBLE = 1e-6
 """bits/s/Hz: margins below it are there for ties alone, and are not spelled out."""
+
+RESAMPLES = 400
+"""Draws of channels that the error of a quantile is taken from."""
+
+QUANTITY_WORDS = {
+    "sum_rate": "",
+    "worst_user": " (worst user)",
+    "outage_user": " (user rate at 5 % outage)",
+    "snr_db": " (dB of SNR)",
+    "decades": " (decades)",
+}
 
 FEASIBLE = 1e-6
 """Largest breach of a constraint, relative, that counts as rounding."""
@@ -106,6 +117,7 @@ def _order(relation: Order, results: Results, setting: str) -> Finding:
         text += f" by a factor {relation.ratio:g}"
     elif abs(relation.margin) > NEGLIGIBLE:
         text += f" by {relation.margin:+g}"
+    text += QUANTITY_WORDS[relation.quantity]
     tests = []
     for point in results.points(relation.where, setting):
         pair = _pair(results, point, relation.above, relation.below, relation.quantity)
@@ -113,7 +125,10 @@ def _order(relation: Order, results: Results, setting: str) -> Finding:
             continue
         above, below = pair
         factor = 1.0 if relation.ratio is None else relation.ratio
-        tests.append(_test(point.label, above - factor * below - relation.margin))
+        if relation.quantity == "outage_user":
+            tests.append(_outage_test(point.label, above, factor * below, relation.margin))
+        else:
+            tests.append(_test(point.label, above - factor * below - relation.margin))
     if relation.pooled and tests:
         tests = [_pooled(tests)]
     return _decide(text, setting, tests)
@@ -149,9 +164,22 @@ def _pair(
     if a is None or b is None:
         return None
     _, left, right = np.intersect1d(a.channel, b.channel, return_indices=True)
-    if left.size < 2:
+    name = "rates" if quantity == "outage_user" else quantity
+    one, two = getattr(a, name), getattr(b, name)
+    if left.size < 2 or one is None or two is None:
         return None
-    return getattr(a, quantity)[left], getattr(b, quantity)[right]
+    return one[left], two[right]
+
+
+def _outage_test(where: str, above: Floats, below: Floats, margin: float) -> _Test:
+    """Difference of the rates that 5 % of users are below; error by drawing channels again."""
+    picks = np.random.default_rng(0).integers(0, len(above), (RESAMPLES, len(above)))
+
+    def low(rates: Floats) -> float:
+        return float(np.quantile(rates, OUTAGE))
+
+    again = [low(above[rows]) - low(below[rows]) for rows in picks]
+    return _Test(where, low(above) - low(below) - margin, float(np.std(again, ddof=1)))
 
 
 def _test(where: str, sample: Floats) -> _Test:

@@ -26,6 +26,7 @@ from holobeam.errors import (
     MissingDependencyError,
     check_count,
 )
+from holobeam.studies.cases import TimingUnit, Unit
 from holobeam.studies.claims import Claims
 from holobeam.studies.engine import Runner
 from holobeam.studies.local import (
@@ -38,7 +39,6 @@ from holobeam.studies.local import (
     refused,
     write,
 )
-from holobeam.studies.plan import TimingUnit, Unit
 
 NODE_LIVES = 10
 """Machines that may be lost under a unit before it is given up: it is rarely the unit's fault."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from holobeam.arrays import near_field_vector
 from holobeam.errors import UnsupportedError
+from holobeam.studies.cases import AnyCase, Case
 from holobeam.studies.channel_tables import SphericalWaves
-from holobeam.studies.plan import Case
 from holobeam.studies.work import answer, pose
 
 
@@ -39,7 +39,7 @@ class Field:
     users: Float[Tensor, "users 2"]
 
 
-def beam_field(case: Case, channel: int = 0, resolution: tuple[int, int] = (160, 160)) -> Field:
+def beam_field(case: AnyCase, channel: int = 0, resolution: tuple[int, int] = (160, 160)) -> Field:
     """Solve one channel of a near-field case and look where its beams go.
 
     Parameters
@@ -56,7 +56,7 @@ def beam_field(case: Case, channel: int = 0, resolution: tuple[int, int] = (160,
     UnsupportedError
         If the channels have no places.
     """
-    if not isinstance(case.channels, SphericalWaves):
+    if not isinstance(case, Case) or not isinstance(case.channels, SphericalWaves):
         raise UnsupportedError("a field needs users at known places: use spherical-wave channels")
     model = case.channels.model_of()
     unit = model.array.fraunhofer_distance

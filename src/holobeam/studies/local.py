@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holobeam.errors import FileError, HolobeamError
+from holobeam.studies.cases import TimingUnit, Unit
 from holobeam.studies.claims import Claims
 from holobeam.studies.files import FullDiskError, sweep, write_atomically
-from holobeam.studies.plan import TimingUnit, Unit
 from holobeam.studies.store import Store
 
 if TYPE_CHECKING:

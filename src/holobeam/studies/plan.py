@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,92 +12,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from holobeam.errors import InputError, unknown_name
 from holobeam.solvers import registry
+from holobeam.studies.cases import AnyCase, Case, ComputedCase, TimingUnit, Unit
 from holobeam.studies.channel_tables import Channels, ChannelTable
+from holobeam.studies.computed import Computation, Computations
 from holobeam.studies.reading import split_path
 from holobeam.studies.scenario import FrontendChoice, FrontendTable, Operation
 from holobeam.studies.spec import SolverTable, Study
-
-FORMAT = 1
-"""Part of every key: raised when units of an older version may not be reused."""
 
 NOMINAL = ""
 """Setting of the points at which nothing is varied."""
 
 _CHANNELS: TypeAdapter[ChannelTable] = TypeAdapter(Channels)
 _FRONTEND: TypeAdapter[FrontendTable] = TypeAdapter(FrontendChoice)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything that the numbers of one contestant at one point depend on.
-
-    Attributes
-    ----------
-    channels, frontend, problem
-        What is drawn, on what hardware, at which operating point.
-    solver, options, starts, history
-        How it is solved, and whether the utility is kept after each iteration.
-    seed
-        Of channels and of random starts.
-    """
-
-    channels: ChannelTable
-    frontend: FrontendTable
-    problem: Operation
-    solver: str
-    options: tuple[tuple[str, Any], ...]
-    starts: int
-    history: bool
-    seed: int
-
-    @cached_property
-    def identity(self) -> str:
-        """Canonical text of the case."""
-        parts = {
-            "format": FORMAT,
-            "channels": self.channels.model_dump(mode="json"),
-            "frontend": self.frontend.model_dump(mode="json"),
-            "problem": self.problem.model_dump(mode="json"),
-            "solver": self.solver,
-            "options": dict(self.options),
-            "starts": self.starts,
-            "history": self.history,
-            "seed": self.seed,
-        }
-        return json.dumps(parts, sort_keys=True, separators=(",", ":"))
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A shard of the channels of a case: what one worker solves as one batch."""
-
-    case: Case
-    start: int
-    stop: int
-
-    @cached_property
-    def key(self) -> str:
-        """Name of the unit's file: a hash of all that its numbers depend on."""
-        return digest(f"{self.case.identity}:{self.start}:{self.stop}")
-
-
-@dataclass(frozen=True)
-class TimingUnit:
-    """Solve times of a case at one batch size."""
-
-    case: Case
-    batch: int
-    repeats: int
-
-    @cached_property
-    def key(self) -> str:
-        """Name of its file."""
-        return digest(f"timing:{self.case.identity}:{self.batch}:{self.repeats}")
-
-
-def digest(text: str) -> str:
-    """Twenty hexadecimal digits of a text."""
-    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+_COMPUTATION: TypeAdapter[Computation] = TypeAdapter(Computations)
 
 
 @dataclass(frozen=True)
@@ -133,7 +58,7 @@ class Entry:
 
     point: Point
     label: str
-    case: Case
+    case: AnyCase
     count: int
     shard: int
 
@@ -199,7 +124,9 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
     """
     study = quickened(study) if quick else study
     known = {entry.name for entry in registry.available()}
-    missing = [name for name in study.needs if _base(name) not in known]
+    if study.computed is not None:
+        known = set(study.computed.methods())
+    missing = [name for name in study.needs if registry.base_name(name) not in known]
     if missing:
         skipped = f"{study.name} waits for {', '.join(missing)}"
         return Plan(study, quick, skipped=skipped)
@@ -243,18 +170,13 @@ def quickened(study: Study) -> Study:
 def _present(study: Study, known: set[str]) -> tuple[list[SolverTable], list[str]]:
     present, left_out = [], []
     for table in study.solvers:
-        if _base(table.name) in known:
+        if registry.base_name(table.name) in known:
             present.append(table)
         elif table.awaited:
             left_out.append(f"{study.name}: {table.label} waits for the solver {table.name}")
         else:
             raise unknown_name(f"{study.name}: solver", table.name, known)
     return present, left_out
-
-
-def _base(name: str) -> str:
-    """Name of a solver without the suffix that re-optimises its digital part."""
-    return name.removesuffix("+w")
 
 
 def _points(study: Study) -> Iterator[Point]:
@@ -312,22 +234,9 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _case(study: Study, table: SolverTable, point: Point) -> Case:
+def _case(study: Study, table: SolverTable, point: Point) -> AnyCase:
     """Put the values of a point where its axes say."""
-    if study.channels is None:
-        raise InputError(study.name, "it has no channels", "complete the study file")
-    frontend_name = table.frontend or next(iter(study.frontends))
-    tree: dict[str, Any] = {
-        "channels": study.channels.model_dump(exclude_unset=True),
-        "problem": study.problem.model_dump(exclude_unset=True),
-        "frontends": {
-            name: made.model_dump(exclude_unset=True) for name, made in study.frontends.items()
-        },
-        "solvers": {
-            made.label: {"options": dict(made.options), "starts": made.starts}
-            for made in study.solvers
-        },
-    }
+    tree = _tree(study)
     for axis, value in point.coordinates:
         if isinstance(value, Mapping):
             for path, inner in value.items():
@@ -336,7 +245,14 @@ def _case(study: Study, table: SolverTable, point: Point) -> Case:
         else:
             for path in axis_paths(axis):
                 _assign(tree, path, value, axis)
+    solver = tree["solvers"][table.label]
+    options = tuple(sorted(solver["options"].items()))
     try:
+        if study.computed is not None:
+            computation = _COMPUTATION.validate_python(tree["computed"])
+            computation.options(table.name, dict(options))
+            return ComputedCase(computation, table.name, options, study.seed)
+        frontend_name = table.frontend or next(iter(study.frontends))
         channels = _CHANNELS.validate_python(tree["channels"])
         frontend = _FRONTEND.validate_python(tree["frontends"][frontend_name])
         problem = Operation.model_validate(tree["problem"])
@@ -346,18 +262,28 @@ def _case(study: Study, table: SolverTable, point: Point) -> Case:
         raise InputError(
             f"{study.name}: {where}", f"{first['msg'].lower()} at {point.label}", "mend the axis"
         ) from None
-    solver = tree["solvers"][table.label]
-    options = tuple(sorted(solver["options"].items()))
-    return Case(
-        channels,
-        frontend,
-        problem,
-        table.name,
-        options,
-        int(solver["starts"]),
-        table.history,
-        study.seed,
-    )
+    starts = int(solver["starts"])
+    return Case(channels, frontend, problem, table.name, options, starts, table.history, study.seed)
+
+
+def _tree(study: Study) -> dict[str, Any]:
+    """What axes may assign to."""
+    solvers = {
+        made.label: {"options": dict(made.options), "starts": made.starts} for made in study.solvers
+    }
+    if study.computed is not None:
+        return {"computed": study.computed.model_dump(exclude_unset=True), "solvers": solvers}
+    if study.channels is None:
+        raise InputError(study.name, "it has no channels", "complete the study file")
+    frontends = {
+        name: made.model_dump(exclude_unset=True) for name, made in study.frontends.items()
+    }
+    return {
+        "channels": study.channels.model_dump(exclude_unset=True),
+        "problem": study.problem.model_dump(exclude_unset=True),
+        "frontends": frontends,
+        "solvers": solvers,
+    }
 
 
 def _assign(tree: dict[str, Any], path: str, value: Any, axis: str) -> None:
@@ -381,6 +307,7 @@ def _timings(study: Study, entries: Sequence[Entry]) -> Iterator[tuple[Point, st
         wanted = not timing.solvers or entry.label in timing.solvers
         if entry.point.setting != NOMINAL or not wanted or not entry.point.matches(timing.where):
             continue
+        assert isinstance(entry.case, Case), "computed numbers are not timed"
         case = replace(entry.case, history=False)
         for batch in timing.batches:
             yield entry.point, entry.label, TimingUnit(case, batch, timing.repeats)

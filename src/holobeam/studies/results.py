@@ -17,6 +17,9 @@ from holobeam.studies.store import CorruptFileError, Store, read_table, read_uni
 
 Floats = NDArray[np.float64]
 
+OUTAGE = 0.05
+"""Share of users that are below the rate that is called that at outage."""
+
 CONTENDED = 0.35
 """Cores that others kept busy while a time was measured, above which it does not count as idle."""
 
@@ -63,6 +66,20 @@ class Series:
         """``(B,)`` rate of the worst user."""
         worst: Floats = self.rates.min(axis=1)
         return worst
+
+    @property
+    def snr_db(self) -> Floats | None:
+        """``(B,)`` SNR that the rate of the only user says, dB; None where there are several."""
+        if self.rates.shape[1] != 1:
+            return None
+        snr: Floats = 10.0 * np.log10(np.maximum(np.exp2(self.sum_rate) - 1.0, 1e-300))
+        return snr
+
+    @property
+    def decades(self) -> Floats:
+        """``(B,)`` decimal logarithm of the sum rate, or of what a computed study counts."""
+        logarithm: Floats = np.log10(np.maximum(self.sum_rate, 1e-300))
+        return logarithm
 
     def __len__(self) -> int:
         return len(self.channel)

@@ -158,18 +158,22 @@ class Operation(Table):
     power_at: PowerAt = "radiated"
     budget: Budget = "mean"
     utility: Utility = "sum_rate"
+    streams: PositiveInt = 1
     dtype: Literal["complex128", "complex64"] = "complex128"
 
     def problem(self, source: Source, frontend: Frontend) -> AnyProblem:
         """Pose the problem of designing a front-end for some channels.
 
-        Several cells get a limit per RF chain: the power of a cell over its elements, the same for
-        every kind of hardware.
+        Under limits per RF chain each chain of several cells may spend the power of a cell over
+        its elements, the same for every kind of hardware.
         """
         h = source.h.to(getattr(torch, self.dtype))
         if h.ndim == 6:
-            limit = self._dbm_in_mw() / source.array.antennas
-            return MultiCell(h, frontend, power_per_rf_chain=limit)
+            return self._of_cells(h, source, frontend)
+        if self.streams != 1:
+            raise InputError(
+                "problem.streams", f"got {self.streams}", "users with one antenna take one stream"
+            )
         shared: dict[str, Any] = {
             "power_at": self.power_at,
             "budget": self.budget,
@@ -186,6 +190,16 @@ class Operation(Table):
             )
         power = 1.0 / frontend.rf_chains if self.power_at == "per_rf_chain" else 1.0
         return Downlink(h, frontend, snr_db=self.snr_db, power=power, **shared)
+
+    def _of_cells(self, h: Tensor, source: Source, frontend: Frontend) -> MultiCell:
+        power = self._dbm_in_mw()
+        if self.utility != "sum_rate":
+            right = "cells maximise the sum rate"
+            raise InputError("problem.utility", f"got {self.utility!r}", right)
+        if self.power_at == "per_rf_chain":
+            limit = power / source.array.antennas
+            return MultiCell(h, frontend, power_per_rf_chain=limit, streams=self.streams)
+        return MultiCell(h, frontend, power=power, power_at=self.power_at, streams=self.streams)
 
     def _dbm_in_mw(self) -> float:
         if self.power_dbm is None:

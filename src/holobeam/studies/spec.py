@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
+from holobeam.studies.computed import Computations
 from holobeam.studies.scenario import FrontendChoice, Operation
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
@@ -19,6 +20,8 @@ Quantity = Literal[
     "rate_per_user",
     "worst_user",
     "outage_user",
+    "median",
+    "snr_db",
     "milliseconds",
     "iterations",
     "dc_watts",
@@ -88,14 +91,14 @@ class FigureTable(Table):
     x
         Path of the axis, or ``iteration``, ``milliseconds`` (batch of ``batch``), ``user_rate``
         (distribution).
+    y
+        ``median`` is that of the sum rates; ``snr_db`` that of the only user, from its rate.
     panels
         Path whose values get axes of their own.
     relative_to
         Label that every curve is divided by.
     channel
         Whose beams a ``field`` shows.
-    setting
-        Value of a variation to draw instead of the nominal points.
     """
 
     title: str
@@ -122,6 +125,10 @@ class Order(Table):
         Mean difference that must be exceeded, bits/s/Hz (may be negative: "not below by more").
     ratio
         Ratio of means that must be exceeded instead.
+    quantity
+        What is compared; ``outage_user`` (5 % quantile of all users, error by the bootstrap over
+        channels), ``snr_db`` (of the only user), ``decades`` (decimal logarithm of the sum rate,
+        or of what a computed study counts: a margin of 1 is a factor of ten).
     """
 
     kind: Literal["order"]
@@ -129,7 +136,7 @@ class Order(Table):
     below: str
     margin: float = 0.0
     ratio: PositiveFloat | None = None
-    quantity: Literal["sum_rate", "worst_user"] = "sum_rate"
+    quantity: Literal["sum_rate", "worst_user", "outage_user", "snr_db", "decades"] = "sum_rate"
     pooled: bool = False
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
@@ -245,6 +252,8 @@ class Study(Table):
         Axes: path (several joined by ``&`` get the same value) or a name whose values are tables.
     variations
         Settings varied one at a time about the nominal ones, over the same sweep.
+    computed
+        A computation instead of channels, problem and front-ends; solvers are then its methods.
     needs
         Solvers without which the study is skipped, loudly; until they are there, channels,
         front-ends and solvers may be missing.
@@ -258,6 +267,7 @@ class Study(Table):
     shard: PositiveInt = 64
     seed: Annotated[int, Field(ge=0)] = 0
     channels: Channels | None = None
+    computed: Computations | None = None
     problem: Operation = Field(default_factory=Operation)
     frontends: dict[str, FrontendChoice] = Field(default_factory=dict)
     solvers: list[SolverTable] = Field(default_factory=list)
@@ -272,6 +282,8 @@ class Study(Table):
 
     @model_validator(mode="after")
     def _whole(self) -> Study:
+        if self.computed is not None:
+            return self._computed_whole()
         parts = {name: getattr(self, name) for name in ("channels", "frontends", "solvers")}
         missing = [name for name, part in parts.items() if not part]
         if missing and not self.needs:
@@ -279,6 +291,15 @@ class Study(Table):
             raise ValueError(
                 f"{lacking} missing; only a study that waits (needs = [...]) may do so"
             )
+        return self
+
+    def _computed_whole(self) -> Study:
+        beside = {"channels": self.channels, "frontends": self.frontends, "timing": self.timing}
+        too_many = [name for name, part in beside.items() if part]
+        if too_many:
+            raise ValueError(f"computed and {' and '.join(too_many)}; a study has one or the other")
+        if not self.solvers:
+            raise ValueError("solvers missing; name methods of the computation")
         return self
 
     @property

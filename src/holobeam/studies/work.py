@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,11 +17,11 @@ import torch
 from holobeam.errors import UnsupportedError
 from holobeam.solvers.base import AnyProblem
 from holobeam.solvers.registry import solve
-from holobeam.solvers.solution import Solution
+from holobeam.solvers.solution import Solution, Status
+from holobeam.studies.cases import AnyCase, Case, ComputedCase, TimingUnit, Unit
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.files import encode_table
 from holobeam.studies.idle import BUSY_CORES, Patience, Watch
-from holobeam.studies.plan import Case, TimingUnit, Unit
 from holobeam.studies.source import Source
 
 if TYPE_CHECKING:
@@ -100,6 +100,15 @@ def answer(case: Case, problem: AnyProblem) -> Solution:
     )
 
 
+def trial(case: AnyCase, count: int) -> Callable[[], object]:
+    """What solves the first channels of a case, posed already."""
+    if isinstance(case, ComputedCase):
+        method, options = case.solver, dict(case.options)
+        return lambda: case.computation.compute(method, options, (0, count), case.seed)
+    problem = pose(case, 0, count)
+    return lambda: answer(case, problem)
+
+
 @contextmanager
 def pinned(threads: int = 1) -> Iterator[None]:
     """Pin the threads of this process for a while."""
@@ -139,12 +148,49 @@ def run_unit(unit: Unit, device: str = "cpu") -> Made:
         "device": device,
     }
     try:
-        solution = answer(unit.case, pose(unit.case, unit.start, unit.stop, device))
+        table = _table(unit, device)
     except UnsupportedError as error:
         content = encode_table(_nothing(), {**meta, "unsupported": str(error)})
         return Made(content, 0, time.perf_counter() - begin, str(error))
-    content = encode_table(_rows(unit, solution), meta)
+    content = encode_table(table, meta)
     return Made(content, unit.stop - unit.start, time.perf_counter() - begin)
+
+
+def _table(unit: Unit, device: str) -> pa.Table:
+    case = unit.case
+    if isinstance(case, ComputedCase):
+        return _computed_rows(unit, case)
+    return _rows(unit, answer(case, pose(case, unit.start, unit.stop, device)))
+
+
+def _lists(values: Any) -> pa.ListArray:
+    """One list a row."""
+    import numpy as np
+    import pyarrow as pa
+
+    edges = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.reshape(-1)))
+
+
+def _computed_rows(unit: Unit, case: ComputedCase) -> pa.Table:
+    """Computed numbers, in the columns of solutions: each stands where the sum rate stands."""
+    import numpy as np
+    import pyarrow as pa
+
+    span = (unit.start, unit.stop)
+    made = case.computation.compute(case.solver, dict(case.options), span, case.seed)
+    count = len(made.value)
+    ended = np.where(made.finished, int(Status.CONVERGED), int(Status.MAX_ITERATIONS))
+    columns: dict[str, Any] = {
+        "channel": np.arange(unit.start, unit.stop, dtype=np.int32),
+        "rates": _lists(made.value[:, None]),
+        "sum_rate": made.value,
+        "status": ended.astype(np.int8),
+        "iterations": np.zeros(count, dtype=np.int32),
+        "violation": np.zeros(count),
+        "dc_power": np.zeros(count),
+    }
+    return pa.table(columns)
 
 
 def _rows(unit: Unit, solution: Solution) -> pa.Table:
@@ -154,14 +200,10 @@ def _rows(unit: Unit, solution: Solution) -> pa.Table:
     def plain(tensor: torch.Tensor) -> Any:
         return np.ascontiguousarray(tensor.detach().cpu().numpy())
 
-    def lists(values: Any) -> pa.ListArray:
-        edges = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
-        return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.reshape(-1)))
-
     rates = plain(solution.rates.double())
     columns: dict[str, Any] = {
         "channel": np.arange(unit.start, unit.stop, dtype=np.int32),
-        "rates": lists(rates),
+        "rates": _lists(rates),
         "sum_rate": rates.sum(axis=1),
         "status": plain(solution.status).astype(np.int8),
         "iterations": plain(solution.iterations).astype(np.int32),
@@ -169,7 +211,7 @@ def _rows(unit: Unit, solution: Solution) -> pa.Table:
         "dc_power": plain(solution.dc_power.double()),
     }
     if solution.history is not None:
-        columns["history"] = lists(plain(solution.history.double()))
+        columns["history"] = _lists(plain(solution.history.double()))
     return pa.table(columns)
 
 

@@ -1,0 +1,56 @@
+"""Bridge from a downlink to the compiled scaling to its budget: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holobeam.analog.coordinate import as_array
+
+if TYPE_CHECKING:
+    from holobeam.problems.downlink import Downlink
+
+
+def serves(problem: Downlink, control: Tensor, digital: Tensor) -> bool:
+    """Whether the kernel serves: narrowband, radiated power, built-in elements, CPU, no gradients.
+
+    The rest is done in torch.
+    """
+    frontend = problem.frontend
+    return (
+        problem.power_at == "radiated"
+        and problem.h.shape[1] == 1
+        and problem.h.device.type == control.device.type == digital.device.type == "cpu"
+        and control.dtype == digital.dtype == problem.h.dtype
+        and not (control.requires_grad or digital.requires_grad)
+        and not frontend.is_digital
+        and hasattr(frontend.element_set, "kernel_code")
+    )
+
+
+def settle(problem: Downlink, control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Controls on their set, precoders at the budget, and which of them don't hold it."""
+    from holobeam.kernels import budget as kernel
+    from holobeam.kernels.cpu import available_threads
+
+    frontend = problem.frontend
+    element_set: Any = frontend.element_set
+    kind, levels = element_set.kernel_code()
+    q, v = np.array(as_array(control)), np.array(as_array(digital[:, 0]))
+    single = digital.dtype == torch.complex64
+    off = kernel.settle(
+        as_array(frontend.scaled_feed()[0]),
+        q,
+        v,
+        as_array(problem.power),
+        kind,
+        np.asarray(levels, dtype=complex),
+        single,
+        available_threads(),
+    )
+    made = (torch.from_numpy(array).to(digital.dtype) for array in (q, v))
+    control, digital = made
+    return control, digital.unsqueeze(1), torch.from_numpy(off)
