@@ -15,7 +15,8 @@ SOLVERS = tuple(entry.name for entry in solvers.available())
 
 def _solve(problem, name):
     short = hb.solver(name)
-    short = short if short.closed_form else hb.solver(name, max_iterations=8)
+    if not short.closed_form and short.max_iterations > 8:
+        short = hb.solver(name, max_iterations=8)
     return short(problem) if short.supports(problem) is None else None
 
 

@@ -7,9 +7,10 @@ import torch
 
 from holobeam import frontends
 from holobeam.arrays import upa
+from holobeam.channels.bundled import surface_benchmark
 from holobeam.errors import InputError, ShapeError, UnknownNameError
 
-LAYOUTS = ("edge", "edge-far", "line", "ring", "diagonal", "grid")
+LAYOUTS = ("edge", "edge-far", "side-far", "line", "ring", "diagonal", "grid")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -37,6 +38,13 @@ def test_edge_far_feeds_sit_one_cell_outside():
     array = upa((5, 5), spacing=0.25)
     feeds = frontends.feed_positions(array, 3, "edge-far")
     assert float(array.positions[:, 2].min() - feeds[0, 2]) == pytest.approx(array.spacing)
+
+
+def test_side_far_feeds_are_those_of_the_surface_benchmark():
+    array = upa((5, 5), wavelength=0.01, spacing=0.25)
+    feeds = frontends.feed_positions(array, 3, "side-far")
+    wave = frontends.reference_wave(array.positions, feeds, 0.01)
+    assert (wave - surface_benchmark().feed).abs().max() < 1e-6
 
 
 def test_reference_wave_phase_is_distance_times_wavenumber():

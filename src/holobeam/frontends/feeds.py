@@ -12,8 +12,16 @@ from torch import Tensor
 from holobeam.arrays import Array
 from holobeam.errors import InputError, ShapeError, check_choice, check_count, check_finite
 
-FeedLayout = Literal["edge", "edge-far", "line", "ring", "diagonal", "grid"]
-_LAYOUTS: tuple[FeedLayout, ...] = ("edge", "edge-far", "line", "ring", "diagonal", "grid")
+FeedLayout = Literal["edge", "edge-far", "side-far", "line", "ring", "diagonal", "grid"]
+_LAYOUTS: tuple[FeedLayout, ...] = (
+    "edge",
+    "edge-far",
+    "side-far",
+    "line",
+    "ring",
+    "diagonal",
+    "grid",
+)
 
 MICROSTRIP_ATTENUATION = 0.6
 """1/m: the 28 GHz microstrip of the dynamic-metasurface literature ."""
@@ -35,7 +43,8 @@ def feed_positions(
         Number of feeds R.
     layout
         ``edge``: half a cell outside the lower z edge, spread over the width;
-        ``edge-far``: one cell outside, spread over the outermost elements; ``line``: along the
+        ``edge-far``: one cell outside, spread over the outermost elements; ``side-far``: the
+        same outside the lower y edge, as in the bundled surface benchmark; ``line``: along the
         middle; ``ring``: on a circle round the surface; ``diagonal``; ``grid``: a square grid
         inside the surface.
 
@@ -55,6 +64,8 @@ def feed_positions(
         y, z = t * along_y * d, zero - height / 2 - d / 2
     elif layout == "edge-far":
         y, z = t * width, zero - height / 2 - d
+    elif layout == "side-far":
+        y, z = zero - width / 2 - d, t * height
     elif layout == "line":
         y, z = t * width, zero
     elif layout == "diagonal":

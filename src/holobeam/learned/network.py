@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -11,7 +13,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State, make_state
+from holobeam.solvers.base import Solver, State, check_supported, make_generator, make_state
+from holobeam.solvers.loop import Progress
+from holobeam.solvers.solution import Solution, Status
 from holobeam.solvers.starts import random_control
 
 
@@ -105,6 +109,51 @@ class Learned(Solver):
     tolerance: float = 0.0
     network: Network = field(default_factory=Network)
     begin: str = "plain"
+
+    def __call__(
+        self,
+        problem: Downlink,
+        *,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        start: State | Solution | None = None,
+        history: bool = False,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """Solve a problem; options as for :class:`Solver`.
+
+        One pass needs no loop, unless it begins elsewhere, is watched, or isn't finite.
+        """
+        generator = make_generator(seed, generator)
+        alone = start is None and not history and progress is None
+        if alone and self.begin == "plain" and self.max_iterations == 1:
+            solution = self._at_once(problem)
+            if solution is not None:
+                return solution
+        return super().__call__(
+            problem, generator=generator, start=start, history=history, progress=progress
+        )
+
+    def _at_once(self, problem: Downlink) -> Solution | None:
+        """Answer of one pass; None where some channel's is not finite."""
+        check_supported(self, problem)
+        begin = time.perf_counter()
+        with torch.no_grad():
+            trace = self.network.matching(problem)(problem)
+            control, digital = problem.feasible(trace.control, trace.digital)
+            # Sums of finite numbers of size 1: not finite if one of them isn't.
+            if not math.isfinite((control.sum() + digital.sum()).abs().item()):
+                return None
+        ones = torch.ones(problem.batch, dtype=torch.long, device=problem.h.device)
+        return Solution(
+            problem=problem,
+            control=control,
+            digital=digital,
+            status=ones * int(Status.MAX_ITERATIONS),
+            iterations=ones,
+            solver=self.name,
+            seconds=time.perf_counter() - begin,
+        )
 
     def supports(self, problem: Downlink) -> str | None:
         """Reason of the network."""

@@ -15,6 +15,10 @@ from holobeam.problems.downlink import Downlink
 RIDGE = 1e-6
 """Relative to the mean diagonal of a small system, so that float32 survives dead surfaces."""
 
+FAINTEST = 1e8
+"""Most noise over power that a scene has: beyond it single precision has no gradients, and no
+rate is larger than 1e-5."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -81,7 +85,7 @@ def see(problem: Downlink) -> Scene:
         columns * gain.rsqrt()[:, None, None],
         basis * size,
         torch.linalg.pinv(triangle) * size,
-        gain.reciprocal(),
+        gain.reciprocal().clamp(max=FAINTEST),
     )
 
 

@@ -13,6 +13,11 @@ from holobeam.learned.checkpoints import Weights, read_weights
 from holobeam.learned.network import Learned, Network
 
 ARCHITECTURES = {
+    "2dgnn": "holobeam.learned.gnn2d:TwoDimensionalGnn",
+    "fnn": "holobeam.learned.fnn:Fnn",
+    "mb-dnn": "holobeam.learned.mbgnn:MbDnn",
+    "mb-dnn-plus": "holobeam.learned.mb_plus:MbPlus",
+    "mb-dnn-unrolled": "holobeam.learned.mb_plus:MbUnrolled",
     "unrolled-mmse": "holobeam.learned.unrolled:UnrolledMmse",
 }
 """What can be trained: name and ``module:class``."""
