@@ -47,7 +47,8 @@ def places(hidden: int, edge: int, node: int) -> Places:
     """Lay out the weights of a layer."""
     e, h, n, o = (padded(x) for x in (edge, hidden, node, hidden + 2))
     lengths = (
-        (1 + hidden) * e, 5 * e, e, edge * h, h, (e + NODES + hidden) * n, n, hidden * n, node * o, o
+        (1 + hidden) * e, 5 * e, e, edge * h, h,
+        (e + NODES + hidden) * n, n, hidden * n, node * o, o,
     )  # fmt: skip
     return Places(*(sum(lengths[:i]) for i in range(len(lengths) + 1)))
 
@@ -112,8 +113,7 @@ def _move(amplitudes: Any, antennas: int, move: Any, out: Any, hidden: int) -> N
     for n in range(antennas):
         step, correction = out[n * width + hidden], out[n * width + hidden + 1]
         goal = amplitudes[n] + 0.5 * move[n] / (1.0 + math.exp(-step)) + correction
-        if goal < 0.0:
-            goal = 0.0
+        goal = 0.0 if goal < 0.0 else goal  # what is not a number stays so
         amplitudes[n] = goal + FLOOR
         if not amplitudes[n] <= top:
             top = amplitudes[n]
@@ -282,7 +282,7 @@ def walk(scenes: Scenes, network: Packed, designs: Designs, threads: int) -> Non
     # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(scenes), tuple(network), tuple(designs)
     cost = batch * antennas * network.weights.size * 3e-11
-    loop = compiled(_walk, (*parts, 0, batch), str(network.weights.dtype))
+    loop = compiled(_walk, (*parts, 0, batch), network.weights.dtype.char)
 
     def work(first: int, last: int) -> None:
         loop(*parts, first, last)

@@ -4,7 +4,8 @@ Left to itself the compiler vectorises a loop only where it can prove that no tw
 which in a network of many small matrices it can't. Code written with these values is vector code
 whatever surrounds it. Each becomes one or more registers, as the machine has them.
 
-Functions that use :func:`exp` or :func:`silu` must be compiled without the fast-math flag ``reassoc``.
+Functions that use :func:`exp` or :func:`silu` must be compiled without the fast-math flag
+``reassoc``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from numba.extending import (
     register_model,
 )
 
+_intrinsic: Any = intrinsic
+
 LANES = 16
 """Numbers of a vector."""
 
 
-class _Vector(types.Type):  # type: ignore[misc]
+class _Vector(types.Type):
     """Type of a vector of float32 or float64."""
 
     def __init__(self, scalar: Any) -> None:
@@ -39,9 +42,10 @@ _VECTORS = {scalar: _Vector(scalar) for scalar in (types.float32, types.float64)
 
 
 @register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Any) -> None:
-        super().__init__(manager, vector, ir.VectorType(_element(vector), LANES))
+        kind = ir.VectorType(_element(vector), LANES)
+        super().__init__(manager, vector, kind)  # type: ignore[no-untyped-call]
 
 
 def _element(vector: Any) -> Any:
@@ -59,7 +63,8 @@ def _spread(builder: Any, value: Any) -> Any:
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     name = "llvm.fmuladd.v16f32" if a.type.element == ir.FloatType() else "llvm.fmuladd.v16f64"
     kind = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+    find: Any = cgutils.get_or_insert_function
+    return builder.call(find(builder.module, kind, name), [a, b, c])
 
 
 def _int(value: int) -> Any:
@@ -73,7 +78,7 @@ def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any, 
     return builder.bitcast(first, context.get_value_type(vector).as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Sixteen numbers of a contiguous one-dimensional array, from an index on; unchecked."""
     vector = _VECTORS[array.dtype]
@@ -85,7 +90,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return vector(array, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Write a vector into a contiguous one-dimensional array, from an index on; unchecked."""
 
@@ -97,7 +102,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def fill(typing: Any, scalar: Any) -> Any:
     """Vector of one number."""
 
@@ -107,7 +112,7 @@ def fill(typing: Any, scalar: Any) -> Any:
     return _VECTORS[scalar](scalar), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def entry(typing: Any, array: Any, index: Any) -> Any:
     """Vector of one number of a contiguous one-dimensional array; unchecked."""
 
@@ -118,7 +123,7 @@ def entry(typing: Any, array: Any, index: Any) -> Any:
     return _VECTORS[array.dtype](array, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def constant(typing: Any, like: Any, scalar: Any) -> Any:
     """Vector of one number, rounded to the precision of another vector."""
 
@@ -128,7 +133,7 @@ def constant(typing: Any, like: Any, scalar: Any) -> Any:
     return like(like, types.float64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """``a b + c``, in one instruction where the machine has one."""
 
@@ -138,7 +143,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, a, a), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def total(typing: Any, vector: Any) -> Any:
     """Sum of all lanes."""
 
@@ -158,7 +163,7 @@ def total(typing: Any, vector: Any) -> Any:
     return vector.scalar(vector), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def silu(typing: Any, value: Any) -> Any:
     """``x / (1 + exp(-x))`` to the rounding of its precision; not a number stays so."""
 
@@ -170,7 +175,7 @@ def silu(typing: Any, value: Any) -> Any:
     return value(value), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def exp(typing: Any, value: Any) -> Any:
     """Exponential to the rounding of its precision, of arguments held to the finite range."""
 
@@ -197,9 +202,7 @@ class _Format(NamedTuple):
 
 _FORMATS = {
     types.float32: _Format(32, 23, 127, (0.693359375, -2.1219444005469057e-4), 87.0, 7),
-    types.float64: _Format(
-        64, 52, 1023, (0.693145751953125, 1.4286068203094172321e-6), 700.0, 13
-    ),
+    types.float64: _Format(64, 52, 1023, (0.693145751953125, 1.4286068203094172321e-6), 700.0, 13),
 }
 
 
@@ -234,7 +237,7 @@ def _binary(name: str) -> Any:
 
         return a(a, b), codegen
 
-    return intrinsic(typed)
+    return _intrinsic(typed)
 
 
 def _bound(comparison: str) -> Any:
@@ -245,7 +248,7 @@ def _bound(comparison: str) -> Any:
 
         return value(value, bound), codegen
 
-    return intrinsic(typed)
+    return _intrinsic(typed)
 
 
 _add, _subtract, _multiply, _divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
@@ -257,21 +260,19 @@ at_most = _bound(">")
 """``at_most(value, bound)``: the smaller of the two in each lane; not a number stays so."""
 
 
-@overload(operator.add, strict=False)  # type: ignore[untyped-decorator]
-def _plus(a: Any, b: Any) -> Any:
-    return (lambda a, b: _add(a, b)) if isinstance(a, _Vector) and a == b else None
+def _operator(symbol: Any, compiled: Any) -> None:
+    """Let an operator of Python stand for an operation on vectors."""
+
+    def typed(a: Any, b: Any) -> Any:
+        def run(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            return compiled(a, b)
+
+        return run if isinstance(a, _Vector) and a == b else None
+
+    overload(symbol, strict=False)(typed)
 
 
-@overload(operator.sub, strict=False)  # type: ignore[untyped-decorator]
-def _minus(a: Any, b: Any) -> Any:
-    return (lambda a, b: _subtract(a, b)) if isinstance(a, _Vector) and a == b else None
-
-
-@overload(operator.mul, strict=False)  # type: ignore[untyped-decorator]
-def _times(a: Any, b: Any) -> Any:
-    return (lambda a, b: _multiply(a, b)) if isinstance(a, _Vector) and a == b else None
-
-
-@overload(operator.truediv, strict=False)  # type: ignore[untyped-decorator]
-def _over(a: Any, b: Any) -> Any:
-    return (lambda a, b: _divide(a, b)) if isinstance(a, _Vector) and a == b else None
+_operator(operator.add, _add)
+_operator(operator.sub, _subtract)
+_operator(operator.mul, _multiply)
+_operator(operator.truediv, _divide)

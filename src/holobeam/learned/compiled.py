@@ -42,8 +42,8 @@ def serves(network: UnrolledMmse, problem: Downlink) -> bool:
         or torch.is_grad_enabled()
         or problem.h.device.type != "cpu"
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or next(iter(network.layers[0].edge.parameters())).dtype != problem.h.real.dtype
+        or torch._C._get_tracing_state() is not None
+        or next(network.parameters()).dtype != problem.h.real.dtype
     )
 
 
@@ -102,7 +102,7 @@ def _kept(network: UnrolledMmse) -> _Kept:
 
 def _mark(tables: list[tuple[dict[str, Any], str]]) -> list[int]:
     """Where the weights lie and how often they were written to."""
-    mark = []
+    mark: list[int] = []
     for table, name in tables:
         weight = table[name]
         if weight is not None:

@@ -1,0 +1,59 @@
+"""States at given designs, with the utility from a compiled kernel where one serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holobeam.problems.downlink import Downlink
+from holobeam.solvers import fused
+from holobeam.solvers.base import State, make_state
+
+
+def judged_state(
+    problem: Downlink, control: Tensor, digital: Tensor, memory: Any = None, *, scaled: bool = False
+) -> State:
+    """State at a point, with its utility, as :func:`make_state` makes it.
+
+    Parameters
+    ----------
+    problem, control, digital, memory
+        As for :func:`make_state`.
+    scaled
+        Whether to scale ``digital`` to the budget first.
+
+    Notes
+    -----
+    At one channel the dozens of small operations in torch cost more than what they compute.
+    """
+    if torch.is_grad_enabled() or not fused.serves(problem):
+        if scaled:
+            digital = problem.rescale(problem.link(control), digital)
+        return make_state(problem, control, digital, memory)
+    from holobeam.kernels.cpu import available_threads
+    from holobeam.kernels.judge import judge
+
+    if scaled:  # written to in place: of a layout that the kernel takes without a copy
+        digital = digital.clone(memory_format=torch.contiguous_format).resolve_conj()
+    inputs = (
+        problem.h[:, 0],
+        problem.frontend.scaled_feed()[0],
+        problem.noise_power,
+        problem.user_weights,
+        problem.power,
+    )
+    utility = judge(
+        (*map(_array, inputs), problem.power_at == "radiated"),
+        _array(control),
+        _array(digital[:, 0]),
+        scaled,
+        available_threads(),
+    )
+    return State(control, digital, torch.from_numpy(utility), memory)
+
+
+def _array(tensor: Tensor) -> Any:
+    """View in the precision of the tensor; a copy where its layout asks for one."""
+    return tensor.detach().resolve_conj().contiguous().numpy()
