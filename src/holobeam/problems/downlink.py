@@ -215,7 +215,7 @@ class Downlink:
         return self._over_budget(link.power(digital))
 
     def _over_budget(self, spent: Tensor) -> Tensor:
-        if self.budget == "mean" and spent.shape[1] > 1:
+        if self.budget == "mean":
             spent = spent.mean(dim=1, keepdim=True).expand_as(spent)
         return spent / self.power.unsqueeze(1)
 
@@ -228,11 +228,8 @@ class Downlink:
         if self.power_at != "radiated" or self.frontend.is_digital:
             return self.load(self.link(control), digital)
         wide = torch.complex128
-        return self._radiated_load(self.analog(control).to(wide), digital)
-
-    def _radiated_load(self, wide_analog: Tensor, digital: Tensor) -> Tensor:
-        radiated = torch.view_as_real(wide_analog @ digital.to(wide_analog.dtype))
-        return self._over_budget(radiated.square().sum(dim=(2, 3, 4)))
+        radiated = self.analog(control).to(wide) @ digital.to(wide)
+        return self._over_budget(radiated.abs().square().sum(dim=(2, 3)))
 
     def noise(
         self, link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
@@ -290,16 +287,16 @@ class Downlink:
         scaled = self._scaled(digital, load)
         if self.power_at != "radiated" or self.frontend.is_digital:
             return scaled
-        analog = self.analog(control).to(torch.complex128)
-        load = self._radiated_load(analog, scaled)
+        load = self._measured_load(control, scaled)
         step = torch.finfo(digital.dtype).eps
         off = (((load - 1.0).abs() > step**0.6) & (load > 0)).any(dim=1)
         if not bool(off.any()):
             return scaled
+        analog = self.analog(control).to(torch.complex128)
         values, basis = torch.linalg.eigh(analog.mH @ analog)
         kept = (values > step**0.8 * values[..., -1:]).unsqueeze(3)
         held = basis @ (kept * (basis.mH @ digital.to(basis.dtype)))
-        held = self._scaled(held, self._radiated_load(analog, held)).to(digital.dtype)
+        held = self._scaled(held, self._measured_load(control, held)).to(digital.dtype)
         return torch.where(off[:, None, None, None], held, scaled)
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:

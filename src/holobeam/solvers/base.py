@@ -117,8 +117,7 @@ class Solver:
         # Whatever is not finite in a state makes its utility so.
         sane = torch.isfinite(new.utility)
         better = sane & (new.utility > record.best.utility)
-        taking = better if self.keep == "best" else sane
-        best = bare(new) if bool(taking.all()) else choose(taking, bare(new), record.best)
+        best = choose(better if self.keep == "best" else sane, bare(new), record.best)
         taken, converged = self.judge(state, new, 1)
         fresh = better if self.settled(new) else torch.ones_like(better)
         idle = torch.where(fresh, 0, record.idle + taken)

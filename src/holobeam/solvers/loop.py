@@ -83,7 +83,7 @@ def iterate(
     status = torch.full((batch,), int(unfinished), device=device)
     iterations = torch.zeros(batch, dtype=torch.long, device=device)
     record = Record(best, torch.zeros_like(iterations))
-    utilities = [best.utility.clone()] if keep_history else []
+    utilities = [best.utility.clone()]
     rows = torch.arange(batch, device=device)
     most = 1 if keep_history else CHUNK if progress is not None else solver.max_iterations
     done = 0
@@ -93,30 +93,24 @@ def iterate(
         passed = solver.run(problem, state, record, min(most, solver.max_iterations - done))
         state, record = passed.state, passed.record
         done += max(int(passed.taken.max()), 1)
-        sane = torch.isfinite(state.utility)
-        stalled = sane & (record.idle >= solver.patience)
-        ended = torch.where(stalled, int(Status.STALLED), int(unfinished))
-        ended = torch.where(passed.converged, int(Status.CONVERGED), ended)
-        ended = torch.where(sane, ended, int(Status.NON_FINITE))
+        iterations[rows] += passed.taken
         if rows.numel() == batch:
-            # In most runs nobody ends early; writing row by row is dear where channels are few.
-            best, status, iterations = record.best, ended, iterations + passed.taken
+            best = record.best
         else:
             _write(best, record.best, rows)
-            status[rows] = ended
-            iterations[rows] += passed.taken
+        sane = torch.isfinite(state.utility)
+        stalled = sane & (record.idle >= solver.patience)
+        status[rows[stalled]] = Status.STALLED
+        status[rows[passed.converged]] = Status.CONVERGED
+        status[rows[~sane]] = Status.NON_FINITE
         if keep_history:
             utilities.append(best.utility.clone())
         if progress is not None:
             progress(done, solver.max_iterations)
-        if done >= solver.max_iterations:
-            break
         kept = (sane & ~passed.converged & ~stalled).nonzero().squeeze(1)
         if kept.numel() == 0:
             break
         if kept.numel() < rows.numel():
-            if rows.numel() == batch:
-                best = bare(best, copy=True)  # written to from now on, and maybe somebody else's
             rows, problem = rows[kept], problem.take(kept)
             state, record = take(state, kept), take(record, kept)
     history = torch.stack(utilities, dim=1) if keep_history else None
