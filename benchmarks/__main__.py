@@ -19,6 +19,7 @@ from benchmarks import (
     engine,
     hardware,
     kernels,
+    learned_latency,
     meta,
     multicell,
     phase_shifters,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "multicell": multicell.tables,
     "engine": engine.tables,
     "binary": binary.tables,
+    "latency": learned_latency.tables,
 }
 
 

@@ -20,8 +20,12 @@ ASKED = {1: 3.0, 1024: 0.1}
 """Milliseconds a channel asked of one CPU thread at 25 elements, three users and chains."""
 
 
-def latencies(models: tuple[str, ...] = ()) -> Table:
-    """Latency of every architecture that has weights, or of some.
+def tables() -> list[Table]:
+    return [latencies()]
+
+
+def latencies(networks: dict[str, Network] | None = None) -> Table:
+    """Latency of networks by name; by default of every architecture that has weights.
 
     One thread; runs of torch and of the compiled twin interleaved; the clock of the thread, which
     leaves out what a busy machine gives to others.
@@ -34,16 +38,17 @@ def latencies(models: tuple[str, ...] = ()) -> Table:
         f"{REPEATS[1]} and {REPEATS[1024]} interleaved repeats, by the clock of the thread. "
         "`solver` is `solver(problem)`, checks and feasibility included; `network` is one pass.",
     )  # fmt: skip
-    for name in models or weighted():
-        network = zoo.learned(name).network
+    for name, network in (weighted() if networks is None else networks).items():
         for batch in BATCHES:
             _compare(table, name, network, problem(batch))
     return table
 
 
-def weighted() -> tuple[str, ...]:
-    """Architectures whose weights ship with the package."""
-    return tuple(name for name in zoo.ARCHITECTURES if name in zoo.shipped())
+def weighted() -> dict[str, Network]:
+    """Networks whose weights ship with the package and that see this surface."""
+    names = [name for name in zoo.ARCHITECTURES if name in zoo.shipped()]
+    networks = {name: zoo.learned(name).network for name in names}
+    return {name: made for name, made in networks.items() if made.refusal(problem(1)) is None}
 
 
 def problem(batch: int, dtype: torch.dtype = torch.complex64) -> hb.Downlink:

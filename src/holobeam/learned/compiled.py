@@ -30,20 +30,20 @@ class _Kept:
     packed: Packed
     tables: list[tuple[dict[str, Any], str]]
     mark: list[int]
-    feed: Tensor | None = None
-    basis: Any = None
-    back: Any = None
+    feed: tuple[Tensor, Any, Any] | None = None
 
 
 def serves(network: UnrolledMmse, problem: Downlink) -> bool:
     """Whether the compiled twin serves a network on a problem that it does not refuse."""
+    first: Tensor = next(network.parameters())
     return not (
         network.training
         or torch.is_grad_enabled()
+        or first.is_inference()  # nobody counts who writes to it
         or problem.h.device.type != "cpu"
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
-        or next(network.parameters()).dtype != problem.h.real.dtype
+        or first.dtype != problem.h.real.dtype
     )
 
 
@@ -56,7 +56,7 @@ def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Tr
     from holobeam.kernels.cpu import available_threads
 
     kept = _kept(network)
-    _meet(kept, problem)
+    basis, back = _seen(kept, problem)
     h, shapes = problem.h, problem.shapes
     start = h.new_ones(shapes["control"]) if control is None else control.to(h.dtype)
     out = h.new_empty(shapes["control"]), h.new_empty(shapes["digital"])
@@ -67,8 +67,8 @@ def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Tr
             _array(problem.noise_power),
             _array(problem.power),
             _array(start),
-            kept.basis,
-            kept.back,
+            basis,
+            back,
         ),
         kept.packed,
         kernel.Designs(out[0].numpy(), out[1].numpy(), rates.numpy()),
@@ -110,14 +110,14 @@ def _mark(tables: list[tuple[dict[str, Any], str]]) -> list[int]:
     return mark
 
 
-def _meet(kept: _Kept, problem: Downlink) -> None:
-    """Take the basis of a feed, worked out where it is another than the last one."""
-    feed = problem.frontend.scaled_feed()[0]
-    if kept.feed is None or kept.feed.dtype != feed.dtype or not torch.equal(kept.feed, feed):
-        basis, back = orthonormal(feed)
-        wide = torch.complex128
-        kept.basis, kept.back = _array(basis.to(wide)), _array(back.to(wide))
-        kept.feed = feed.clone()
+def _seen(kept: _Kept, problem: Downlink) -> tuple[Any, Any]:
+    """Basis of the feed and the way back, worked out where it is another than the last one."""
+    feed, last = problem.frontend.scaled_feed()[0], kept.feed
+    if last is None or last[0].dtype != feed.dtype or not torch.equal(last[0], feed):
+        basis, back = (_array(part.to(torch.complex128)) for part in orthonormal(feed))
+        # One assignment: threads that share a network may bring different feeds.
+        last = kept.feed = (feed.clone(), basis, back)
+    return last[1], last[2]
 
 
 def pack(network: UnrolledMmse) -> Packed:
