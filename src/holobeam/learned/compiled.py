@@ -15,6 +15,7 @@ from torch import Tensor
 from holobeam.learned.network import Trace
 from holobeam.learned.scene import orthonormal
 from holobeam.problems.downlink import Downlink
+from holobeam.solvers.judged import plain_array
 
 if TYPE_CHECKING:
     from holobeam.kernels.unrolled import Packed
@@ -63,10 +64,10 @@ def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Tr
     rates = h.real.new_empty((len(network.layers), problem.batch))
     kernel.walk(
         kernel.Scenes(
-            _array(h[:, 0]),
-            _array(problem.noise_power),
-            _array(problem.power),
-            _array(start),
+            plain_array(h[:, 0]),
+            plain_array(problem.noise_power),
+            plain_array(problem.power),
+            plain_array(start),
             basis,
             back,
         ),
@@ -80,10 +81,6 @@ def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Tr
 def forget(network: UnrolledMmse) -> None:
     """Drop what was kept of a network's weights."""
     network.__dict__.pop(_KEY, None)
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().resolve_conj().contiguous().numpy()
 
 
 def _kept(network: UnrolledMmse) -> _Kept:
@@ -114,7 +111,7 @@ def _seen(kept: _Kept, problem: Downlink) -> tuple[Any, Any]:
     """Basis of the feed and the way back, worked out where it is another than the last one."""
     feed, last = problem.frontend.scaled_feed()[0], kept.feed
     if last is None or last[0].dtype != feed.dtype or not torch.equal(last[0], feed):
-        basis, back = (_array(part.to(torch.complex128)) for part in orthonormal(feed))
+        basis, back = (plain_array(part.to(torch.complex128)) for part in orthonormal(feed))
         # One assignment: threads that share a network may bring different feeds.
         last = kept.feed = (feed.clone(), basis, back)
     return last[1], last[2]

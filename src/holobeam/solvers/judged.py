@@ -45,15 +45,17 @@ def judged_state(
         problem.power,
     )
     utility = judge(
-        (*map(_array, inputs), problem.power_at == "radiated"),
-        _array(control),
-        _array(digital[:, 0]),
+        (*map(plain_array, inputs), problem.power_at == "radiated"),
+        plain_array(control),
+        plain_array(digital[:, 0]),
         scaled,
         available_threads(),
     )
     return State(control, digital, torch.from_numpy(utility), memory)
 
 
-def _array(tensor: Tensor) -> Any:
-    """View in the precision of the tensor; a copy where its layout asks for one."""
-    return tensor.detach().resolve_conj().contiguous().numpy()
+def plain_array(tensor: Tensor) -> Any:
+    """NumPy view in the precision of a tensor; a copy where its layout asks for one."""
+    if tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or not tensor.is_contiguous():
+        tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    return tensor.numpy()
