@@ -4,8 +4,7 @@ Left to itself the compiler vectorises a loop only where it can prove that no tw
 which in a network of many small matrices it can't. Code written with these values is vector code
 whatever surrounds it. Each becomes one or more registers, as the machine has them.
 
-Functions that use :func:`exp` or :func:`silu` must be compiled without the fast-math flag
-``reassoc``.
+Functions that use :func:`silu` must be compiled without the fast-math flag ``reassoc``.
 """
 
 from __future__ import annotations
@@ -171,16 +170,6 @@ def silu(typing: Any, value: Any) -> Any:
         one = ir.Constant(args[0].type, [1.0] * LANES)
         down = _exponential(builder, value, builder.fneg(args[0]))
         return builder.fdiv(args[0], builder.fadd(one, down))
-
-    return value(value), codegen
-
-
-@_intrinsic
-def exp(typing: Any, value: Any) -> Any:
-    """Exponential to the rounding of its precision, of arguments held to the finite range."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _exponential(builder, value, args[0])
 
     return value(value), codegen
 
