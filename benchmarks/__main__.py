@@ -22,6 +22,7 @@ from benchmarks import (
     hardware,
     kernels,
     learned,
+    learned_latency,
     learned_table,
     meta,
     multicell,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "engine": engine.tables,
     "binary": binary.tables,
     "blind": blind.tables,
+    "latency": learned_latency.tables,
 }
 
 

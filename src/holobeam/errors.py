@@ -75,9 +75,10 @@ def check_choice(argument: str, value: str, choices: tuple[Choice, ...]) -> Choi
 
 def check_finite(argument: str, tensor: Tensor) -> Tensor:
     """Return ``tensor`` or raise :class:`InputError` if it holds NaN or infinity."""
-    bad = ~torch.isfinite(tensor)
-    count = int(bad.sum())
-    if count:
+    parts = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    if not bool(torch.isfinite(parts).all()):
+        bad = ~torch.isfinite(tensor)
+        count = int(bad.sum())
         first = tuple(int(i) for i in bad.nonzero()[0])
         raise InputError(
             argument,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Complex, Float
@@ -142,10 +142,19 @@ class Frontend:
         return self.power_model.total(amplifier_output, self.rf_chains, controls)
 
     def to(self, like: Tensor) -> Frontend:
-        """Move the feed to the dtype and device of a complex tensor."""
-        if self.feed is None:
+        """Move the feed to the dtype and device of a complex tensor; the last move is kept."""
+        feed = self.feed
+        if feed is None or (feed.dtype, feed.device) == (like.dtype, like.device):
             return self
-        return replace(self, feed=self.feed.to(dtype=like.dtype, device=like.device))
+        if feed.requires_grad or feed.is_inference():
+            return replace(self, feed=feed.to(dtype=like.dtype, device=like.device))
+        # The version tells whether anybody has written to the feed since.
+        key = (like.dtype, like.device, feed._version)
+        kept: tuple[Any, Frontend] | None = self.__dict__.get("_moved")
+        if kept is None or kept[0] != key:
+            kept = key, replace(self, feed=feed.to(dtype=like.dtype, device=like.device))
+            self.__dict__["_moved"] = kept
+        return kept[1]
 
     def with_power_model(
         self, power_model: PowerModel, insertion_loss_db: float | None = None

@@ -263,19 +263,21 @@ def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) 
     return price
 
 
-_READY: set[int] = set()
+_READY: set[tuple[int, str]] = set()
 
 
-def compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+def compiled(kernel: Any, arguments: tuple[Any, ...], version: str = "") -> Any:
     """Return a kernel that is compiled for these arguments, from the cache on disk where it can.
+
+    ``version`` tells apart the types of arguments, where a kernel serves several.
 
     The first call of a process holds a lock beside the cache: two processes that store different
     versions of one kernel at once may otherwise pick the same file for both.
     """
-    if id(kernel) not in _READY:
+    if (id(kernel), version) not in _READY:
         with _locked(kernel.stats.cache_path):
             kernel.compile(tuple(map(numba.typeof, arguments)))
-        _READY.add(id(kernel))
+        _READY.add((id(kernel), version))
     return kernel
 
 

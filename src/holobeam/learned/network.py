@@ -13,7 +13,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State, check_supported, make_generator, make_state
+from holobeam.solvers.base import Solver, State, check_supported, make_generator
+from holobeam.solvers.judged import judged_state
 from holobeam.solvers.loop import Progress
 from holobeam.solvers.solution import Solution, Status
 from holobeam.solvers.starts import random_control
@@ -164,14 +165,14 @@ class Learned(Solver):
     ) -> State:
         """Return the start, or controls that the network begins at and one beam for all."""
         if start is not None:
-            return make_state(problem, start.control, start.digital, start.control)
+            return judged_state(problem, start.control, start.digital, start.control)
         if self.begin == "random":
             control = random_control(problem, generator)
         else:
             control = self.network.start(problem)
         # A feasible point that costs nothing: the network's answer is what counts.
         digital = problem.h.new_ones(problem.shapes["digital"])
-        return make_state(problem, control, digital, control)
+        return judged_state(problem, control, digital, control)
 
     def variant(self, index: int) -> Solver:
         """Random controls for every start but the first, where the network can begin anywhere."""
@@ -180,5 +181,4 @@ class Learned(Solver):
     def step(self, problem: Downlink, state: State) -> State:
         """Walk all layers."""
         trace = self.network.matching(problem)(problem, state.memory)
-        digital = problem.rescale(problem.link(trace.control), trace.digital)
-        return make_state(problem, trace.control, digital, state.memory)
+        return judged_state(problem, trace.control, trace.digital, state.memory, scaled=True)

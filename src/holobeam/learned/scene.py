@@ -79,14 +79,19 @@ def see(problem: Downlink) -> Scene:
     gain = columns.abs().square().mean(dim=(1, 2))
     # A channel that is not there is heard at 0 dB: any feasible answer is right.
     gain = torch.where(gain > 0, gain, torch.ones_like(gain))
-    basis, triangle = torch.linalg.qr(problem.frontend.scaled_feed().reshape(columns.shape[1], -1))
-    size = float(columns.shape[1]) ** 0.5
+    feed, back = orthonormal(problem.frontend.scaled_feed()[0])
     return Scene(
-        columns * gain.rsqrt()[:, None, None],
-        basis * size,
-        torch.linalg.pinv(triangle) * size,
-        gain.reciprocal().clamp(max=FAINTEST),
+        columns * gain.rsqrt()[:, None, None], feed, back, gain.reciprocal().clamp(max=FAINTEST)
     )
+
+
+def orthonormal(
+    feed: Complex[Tensor, "antennas rf_chains"],
+) -> tuple[Complex[Tensor, "antennas rf_chains"], Complex[Tensor, "rf_chains rf_chains"]]:
+    """``feed`` and ``back`` of a scene."""
+    basis, triangle = torch.linalg.qr(feed)
+    size = float(feed.shape[0]) ** 0.5
+    return basis * size, torch.linalg.pinv(triangle) * size
 
 
 def unserved(problem: Downlink) -> str | None:

@@ -10,6 +10,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from holobeam.learned import compiled
 from holobeam.learned.network import Network, Trace
 from holobeam.learned.scene import (
     Scene,
@@ -169,6 +170,12 @@ class UnrolledMmse(Network):
         self.hidden = hidden
         self.layers = nn.ModuleList(Layer(hidden, edge_width, node_width) for _ in range(layers))
 
+    def train(self, mode: bool = True) -> UnrolledMmse:
+        """Switch between training and evaluation, which packs the weights anew."""
+        compiled.forget(self)
+        super().train(mode)
+        return self
+
     def refusal(self, problem: Downlink) -> str | None:
         """Reason why it can't serve the problem, or None."""
         return unserved(problem)
@@ -184,7 +191,12 @@ class UnrolledMmse(Network):
         return torch.where(chosen[:, None, None], drawn, torch.ones_like(drawn))
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
-        """Walk all layers, from amplitudes 1 or from ``control``."""
+        """Walk all layers, from amplitudes 1 or from ``control``.
+
+        Designs on a CPU, without gradients and in evaluation mode, take the compiled twin.
+        """
+        if compiled.serves(self, problem):
+            return compiled.walk(self, problem, control)
         scene = see(problem)
         if control is None:
             amplitudes = torch.ones_like(scene.columns[:, :, 0].real)
