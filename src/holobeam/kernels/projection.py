@@ -212,7 +212,7 @@ def _loop(
     h, feed, noise, alpha, power, radiated = channels
     q, v, latent, velocity, utility = state
     best_q, best_v, best_utility, idle = record
-    sizes, momentum, digital_steps, kind, levels, wide_kind, wide_levels, tolerance, patience = plan
+    sizes, momenta, digital_steps, kind, levels, wide_kind, wide_levels, tolerance, patience = plan
     users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
     g = np.empty((chains, chains), dtype=np.complex128)
@@ -242,7 +242,7 @@ def _loop(
         for i in range(sizes.shape[0]):
             before = utility[b]
             point = (now, behind, speed, v[b])
-            _ascend(channel, point, at, room, sizes[i], momentum, sets)
+            _ascend(channel, point, at, room, sizes[i], momenta[i], sets)
             for _ in range(digital_steps):
                 weigh(e, g, v[b], noise[b], alpha[b], power[b], 1.0, at[2], at[3])
                 digital(e, g, at[2], at[3], noise[b], power[b], 1.0, v[b])
@@ -282,14 +282,14 @@ class Point(NamedTuple):
 class Plan(NamedTuple):
     """How to iterate.
 
-    ``sizes``: step of each iteration; ``momentum``: share of the last direction that is kept;
+    ``sizes``: step of each iteration; ``momenta``: share of the last direction that it keeps;
     ``digital_steps`` after each move; ``kind``, ``levels``: element set as in
     :func:`holobeam.kernels.cpu.coordinate_sweep`, ``wide_kind``, ``wide_levels`` the continuous set
     around it; ``tolerance``, ``patience``: when a channel stops.
     """
 
     sizes: Any
-    momentum: float
+    momenta: Any
     digital_steps: int
     kind: int
     levels: Any

@@ -14,6 +14,8 @@ from holobeam.learned.network import Learned, Network
 
 ARCHITECTURES = {
     "unrolled-mmse": "holobeam.learned.unrolled:UnrolledMmse",
+    "unfolded-vp": "holobeam.learned.unfolded:UnfoldedVp",
+    "unfolded-pga": "holobeam.learned.unfolded:UnfoldedPga",
 }
 """What can be trained: name and ``module:class``."""
 
