@@ -10,7 +10,7 @@ import torch
 import typer
 
 from holobeam import __version__
-from holobeam.cli import bench, demo, design, report, run
+from holobeam.cli import bench, demo, design, report, run, train
 from holobeam.cli.terminal import err, out
 from holobeam.errors import HolobeamError
 
@@ -59,5 +59,6 @@ app.command()(design.compare)
 app.command()(demo.demo)
 app.command()(run.run)
 app.command()(run.compact)
+app.command()(train.train)
 app.command()(report.report)
 app.add_typer(bench.app, name="bench")

@@ -6,11 +6,13 @@ import math
 import os
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, with_config
 from torch import Tensor
 
 from holobeam.errors import InputError, check_count
@@ -20,6 +22,7 @@ from holobeam.learned.network import Network
 from holobeam.learned.validation import Score, Validation
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Settings:
     """How to train.
@@ -37,6 +40,8 @@ class Settings:
         Decay of the running mean of the weights, which is what is validated and kept.
     layer_weight
         Weight of the utility after every layer but the last, whose weight is 1.
+    random_starts
+        Share of the channels of a step that begin at random controls, where the network can.
     relative
         Divide every channel's utility by its own value at the step: the mean logarithm.
     checkpoint_every, validate_every
@@ -81,6 +86,7 @@ class Moment:
     utility: float
     skipped: int
     seconds: float
+    cpu_seconds: float
     scores: tuple[Score, ...] = ()
 
 
@@ -97,6 +103,7 @@ class _Course:
     step: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def train(
@@ -147,7 +154,7 @@ def train(
     last = settings.steps if until is None else min(until, settings.steps)
     network.train()
     while course.step < last:
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         problem = curriculum.problem(course.step, rank * share, share)
         utility = _learn(course, problem, settings, curriculum.seed, workers)
         course.step += 1
@@ -156,19 +163,30 @@ def train(
         if validation and (course.step % settings.validate_every == 0 or done):
             scores = validation.score(averaged(network, course.average))
         course.seconds += time.perf_counter() - began
+        course.cpu_seconds += time.process_time() - began_cpu
         if rank == 0 and (course.step % settings.checkpoint_every == 0 or done):
             _keep(course, settings, folder)
         if watch is not None and rank == 0:
-            watch(
-                Moment(course.step, settings.steps, utility, course.skipped, course.seconds, scores)
-            )
+            watch(_moment(course, settings, utility, scores))
     return course.average
+
+
+def _moment(
+    course: _Course, settings: Settings, utility: float, scores: tuple[Score, ...]
+) -> Moment:
+    return Moment(
+        course.step,
+        settings.steps,
+        utility,
+        course.skipped,
+        course.seconds,
+        course.cpu_seconds,
+        scores,
+    )
 
 
 def averaged(network: Network, average: dict[str, Tensor]) -> Network:
     """Copy of a network with the running mean as its weights."""
-    from copy import deepcopy
-
     copy = deepcopy(network)
     copy.load_state_dict(average)
     return copy.eval()
@@ -216,7 +234,7 @@ def _begin(network: Network, settings: Settings, folder: Path, workers: int) -> 
         raise InputError("folder", wrong, "give another folder, or the settings of that run")
     _restore(course, tensors, folder)
     course.step, course.skipped = state["step"], state["skipped"]
-    course.seconds = state["seconds"]
+    course.seconds, course.cpu_seconds = state["seconds"], state["cpu_seconds"]
     return course
 
 
@@ -254,6 +272,7 @@ def _keep(course: _Course, settings: Settings, folder: Path) -> None:
         "step": course.step,
         "skipped": course.skipped,
         "seconds": course.seconds,
+        "cpu_seconds": course.cpu_seconds,
         "settings": asdict(settings),
     }
     write_state(folder, tensors, state)

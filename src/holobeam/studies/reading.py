@@ -7,12 +7,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from holobeam.errors import FileError, InputError
 from holobeam.studies.spec import Study
+
+Read = TypeVar("Read", bound=BaseModel)
 
 MAX_BYTES = 1_000_000
 """Largest study file that is read."""
@@ -38,6 +40,13 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         Names the file, the line, and the nearest key.
     """
     path = Path(path)
+    study = read_toml(path, Study, overrides)
+    _check_names(study, path, _text(path))
+    return study
+
+
+def read_toml(path: Path, model: type[Read], overrides: Sequence[str] = ()) -> Read:
+    """Read a TOML file into a model of tables; raises as :func:`read_study`."""
     text = _text(path)
     try:
         data = tomllib.loads(text)
@@ -48,11 +57,9 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     for override in overrides:
         _override(data, override)
     try:
-        study = Study.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise _explain(path, text, error) from None
-    _check_names(study, path, text)
-    return study
+        raise _explain(path, text, error, model) from None
 
 
 def study_source(path: str | Path, overrides: Sequence[str] = ()) -> str:
@@ -149,7 +156,7 @@ def _index(place: list[Any], part: str, override: str) -> int:
     )
 
 
-def _explain(path: Path, text: str, error: ValidationError) -> StudyError:
+def _explain(path: Path, text: str, error: ValidationError, root: type[BaseModel]) -> StudyError:
     """Turn the first complaint of pydantic into one line that helps."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     keys = [str(key) for key in first["loc"]]
@@ -157,7 +164,7 @@ def _explain(path: Path, text: str, error: ValidationError) -> StudyError:
     where = f"{path}:{line}" if line else str(path)
     wrong = f"{'.'.join(keys) or 'the file'}: {first['msg'].lower()}"
     if first["type"] == "extra_forbidden":
-        known = _known_keys(keys)
+        known = _known_keys(keys, root)
         near = difflib.get_close_matches(keys[-1], known, n=2, cutoff=0.4)
         meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         return StudyError(where, f"unknown key {keys[-1]!r} in {'.'.join(keys[:-1])}", meant)
@@ -175,9 +182,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _known_keys(keys: Sequence[str]) -> list[str]:
+def _known_keys(keys: Sequence[str], root: type[BaseModel]) -> list[str]:
     """Fields of the table that a location of an error lies in."""
-    models: list[Any] = [Study]
+    models: list[Any] = [root]
     for key in keys[:-1]:
         below: list[Any] = []
         for model in models:

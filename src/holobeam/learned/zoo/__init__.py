@@ -79,9 +79,7 @@ def _pretrained(name: str) -> Network:
     return restore(card(name))
 
 
-def learned(
-    name: str = "unrolled-mmse", weights: str | Path = "", begin: str = "plain"
-) -> Learned:
+def learned(name: str = "unrolled-mmse", weights: str | Path = "", begin: str = "plain") -> Learned:
     """Make a solver of trained weights.
 
     Parameters

@@ -1,0 +1,5 @@
+"""``python -m holobeam``: the command line."""
+
+from holobeam.cli import main
+
+main()
