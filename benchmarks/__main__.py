@@ -25,6 +25,7 @@ from benchmarks import (
     published,
     surfaces,
     sweep,
+    unfolded,
 )
 from benchmarks.table import Table
 from holobeam import __version__
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "surfaces": surfaces.tables,
     "published": published.tables,
     "phase-shifters": phase_shifters.tables,
+    "unfolded": unfolded.tables,
     "meta": meta.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,

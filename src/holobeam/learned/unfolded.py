@@ -10,14 +10,14 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import check_count
-from holobeam.frontends.element_sets import Points
+from holobeam.frontends.element_sets import Circle, Points
 from holobeam.learned.network import Network, Trace
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.ascent import ProjectedGradientAscent, forced_target
-from holobeam.solvers.base import Solver, State, make_state
+from holobeam.solvers.base import AnyProblem, Solver, State, make_state
 from holobeam.solvers.gradient import VariableProjection
-from holobeam.solvers.phase_shifters import least_squares_digital
-from holobeam.solvers.starts import digital_start, matched_control, relaxed
+from holobeam.solvers.phase_shifters import least_squares_digital, plain_feed
+from holobeam.solvers.starts import digital_start, digital_target, matched_control, relaxed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,26 @@ class TrainedProjection(VariableProjection):
     ----------
     sizes, momenta
         One of each per layer: numbers, or tensors to train. Later iterations repeat the last one.
+    extraction
+        Steps of phase extraction on the digital array's precoder before the first layer, where a
+        shifter sits on every branch and there is one subcarrier.
     """
 
     name: str = "unfolded-vp"
     sizes: tuple[float, ...] | Float[Tensor, " layers"] = (0.06,)
     momenta: tuple[float, ...] | Float[Tensor, " layers"] = (0.8,)
+    extraction: int = 0
+
+    def init(
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
+    ) -> State:
+        """Start of ``vp``, its phases extracted from the digital array's precoder first."""
+        extracts = start is None and self.extraction > 0 and self.begin == "matched"
+        if extracts and _on_every_branch(problem):
+            control = extracted_phases(problem, matched_control(problem, generator), self.extraction)
+            control = problem.frontend.project(control)
+            start = make_state(problem, control, digital_start(problem, problem.link(control)))
+        return super().init(problem, generator, start)
 
     def size(self, count: int) -> float:
         """Step size of a layer."""
@@ -42,6 +57,36 @@ class TrainedProjection(VariableProjection):
     def kept(self, count: int) -> float:
         """Momentum of a layer."""
         return self.momenta[min(count, len(self.momenta) - 1)]  # type: ignore[return-value]
+
+
+def _on_every_branch(problem: AnyProblem) -> bool:
+    frontend = problem.frontend
+    return (
+        isinstance(problem, Downlink)
+        and problem.h.shape[1] == 1
+        and not frontend.is_digital
+        and isinstance(relaxed(frontend.element_set), Circle)
+        and plain_feed(frontend)
+    )
+
+
+def extracted_phases(
+    problem: Downlink, control: Complex[Tensor, "batch antennas rf_chains"], steps: int
+) -> Complex[Tensor, "batch antennas rf_chains"]:
+    """Alternate a semi-unitary digital part and the phases of what it asks for.
+
+    The target X (N x K) is equal-power RZF of the fully digital array: ``F = phase(X U W)`` with
+    ``X^H F = U S W``. Source: docs/methods.md, sections 12 and 21.
+    """
+    target = digital_target(problem, iterations=0)[:, 0].to(torch.complex128)
+    phases = control.to(torch.complex128)
+    radius = relaxed(problem.frontend.element_set).radius
+    for _ in range(steps):
+        left, _, right = torch.linalg.svd(target.mH @ phases, full_matrices=False)
+        wanted = target @ (left @ right)
+        # An absent user asks for nothing: its phases stay.
+        phases = torch.where(wanted.abs() > 0, torch.sgn(wanted), torch.sgn(phases))
+    return (radius * phases).to(control.dtype)
 
 
 class Unfolding(Network):
@@ -73,9 +118,8 @@ class Unfolding(Network):
         return self.solver().supports(problem)
 
     def start(self, problem: Downlink) -> Complex[Tensor, "batch antennas controls"]:
-        """Phases of the users' channels; spare chains at random ones of seed 0."""
-        drawn = matched_control(problem, torch.Generator().manual_seed(0))
-        return problem.frontend.project(drawn)
+        """Controls that the solver begins at; spare chains at random phases of seed 0."""
+        return self.solver().init(problem, torch.Generator().manual_seed(0)).control
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
         """Walk all layers."""
@@ -98,6 +142,8 @@ class UnfoldedVp(Unfolding):
         I.
     digital_steps
         WMMSE steps on V in each layer.
+    extraction
+        Steps of phase extraction before the first layer.
 
     Notes
     -----
@@ -106,8 +152,9 @@ class UnfoldedVp(Unfolding):
     gains. Source: docs/methods.md, section 21.
     """
 
-    def __init__(self, layers: int = 5, digital_steps: int = 3) -> None:
+    def __init__(self, layers: int = 5, digital_steps: int = 3, extraction: int = 0) -> None:
         super().__init__()
+        self.extraction = check_count("extraction", extraction, 0)
         self.layers = check_count("layers", layers)
         self.digital_steps = check_count("digital_steps", digital_steps)
         # The line of ``vp``, so steep that the layers add up to the same way whatever their number.
@@ -120,6 +167,7 @@ class UnfoldedVp(Unfolding):
         return TrainedProjection(
             max_iterations=self.layers,
             digital_steps=self.digital_steps,
+            extraction=self.extraction,
             sizes=self.log_sizes.exp(),
             momenta=self.momentum_logits.sigmoid(),
         )
@@ -129,6 +177,7 @@ class UnfoldedVp(Unfolding):
         return TrainedProjection(
             max_iterations=self.layers,
             digital_steps=self.digital_steps,
+            extraction=self.extraction,
             sizes=tuple(self.log_sizes.detach().double().exp().tolist()),
             momenta=tuple(self.momentum_logits.detach().double().sigmoid().tolist()),
             begin=begin,
@@ -207,12 +256,6 @@ class UnfoldedPga(Unfolding):
             begin="random" if begin == "random" else "matched",
             keep=keep,
         )
-
-    def start(self, problem: Downlink) -> Complex[Tensor, "batch antennas controls"]:
-        """Phases of the users' channels."""
-        drawn = matched_control(problem, torch.Generator().manual_seed(0))
-        control: Tensor = relaxed(problem.frontend.element_set).project(drawn)
-        return control
 
     def settle(self, problem: Downlink, control: Tensor) -> State:
         """Least-squares fit to zero forcing at the controls."""
