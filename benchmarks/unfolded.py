@@ -132,9 +132,7 @@ def _transfer() -> Table:
     for antennas, users in ((64, 4), (128, 4), (32, 8)):
         problem = pair(channels(CHANNELS // 2, antennas=antennas, users=users, seed=5), 12.0)[0]
         floor = float(hb.solve(problem, "rzf+w").sum_rate.mean())
-        got = [
-            float(hb.solve(problem, "unfolded-vp", layers=n).sum_rate.mean()) for n in (3, 5)
-        ]
+        got = [float(hb.solve(problem, "unfolded-vp", layers=n).sum_rate.mean()) for n in (3, 5)]
         cells = (f"{antennas}, {users}", *(f"{g:.2f}" for g in got), f"{floor:.2f}")
         table.check(min(got) >= floor, *cells)
     return table
@@ -199,7 +197,9 @@ def _time() -> Table:
         layers = (
             _milliseconds(lambda i=inner, p=problem, s=state: i.advance(p, s, 3), repeats) / batch
         )
-        table.check(whole <= limit, f"solver(problem), batch {batch}", f"{whole:.4f}", f"<= {limit}")
+        table.check(
+            whole <= limit, f"solver(problem), batch {batch}", f"{whole:.4f}", f"<= {limit}"
+        )
         table.add(f"the three layers alone, batch {batch}", f"{layers:.4f}", "", "")
     if before is None:
         del os.environ["OMP_NUM_THREADS"]

@@ -71,9 +71,7 @@ def test_the_walk_is_what_the_solver_runs(network):
     passed = replace(frozen, keep="best")(at, history=True).history
     seen = torch.stack(trace.utilities, dim=1).cummax(dim=1).values
     assert torch.allclose(passed[:, 1:].clamp(min=seen[:, :1]), seen, atol=1e-6, rtol=0)
-    assert torch.allclose(
-        Learned(network=network)(at).utility, solution.utility, atol=1e-6, rtol=0
-    )
+    assert torch.allclose(Learned(network=network)(at).utility, solution.utility, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["phase-shifters", "phase-shifters-sub"])

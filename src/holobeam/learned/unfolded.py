@@ -44,7 +44,9 @@ class TrainedProjection(VariableProjection):
         """Start of ``vp``, its phases extracted from the digital array's precoder first."""
         extracts = start is None and self.extraction > 0 and self.begin == "matched"
         if extracts and _on_every_branch(problem):
-            control = extracted_phases(problem, matched_control(problem, generator), self.extraction)
+            control = extracted_phases(
+                problem, matched_control(problem, generator), self.extraction
+            )
             control = problem.frontend.project(control)
             start = make_state(problem, control, digital_start(problem, problem.link(control)))
         return super().init(problem, generator, start)
