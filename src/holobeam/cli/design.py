@@ -22,6 +22,7 @@ from holobeam.cli.terminal import (
     progress,
 )
 from holobeam.errors import InputError, check_choice
+from holobeam.learned import zoo
 from holobeam.studies import sources
 
 Channels = Annotated[
@@ -49,20 +50,23 @@ Dbm = Annotated[
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="all, solvers, frontends or channels.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="all, solvers, models, frontends or channels.")
+    ] = "all",
     as_json: AsJson = False,
 ) -> None:
-    """List what can be named: solvers, front-ends and channels."""
-    check_choice("what", what, ("all", "solvers", "frontends", "channels"))
+    """List what can be named: solvers, trained models, front-ends and channels."""
+    check_choice("what", what, ("all", "solvers", "models", "frontends", "channels"))
     found = {
         "solvers": [
             {"name": e.name, "what": e.summary, "serves": e.serves, "source": e.source}
             for e in solvers.available()
         ],
+        "models": [_card(name) for name in zoo.shipped()],
         "frontends": [{"name": n, "what": w} for n, w in frontends.available().items()],
         "channels": [{"name": n, "what": w} for n, w in sources.available().items()],
     }
-    found = {name: rows for name, rows in found.items() if what in {"all", name}}
+    found = {name: rows for name, rows in found.items() if rows and what in {"all", name}}
     if as_json:
         print_json(found)
         return
@@ -71,8 +75,26 @@ def list_(
         for column in rows[0]:
             table.add_column(column, no_wrap=column == "name")
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*map(str, row.values()))
         out.print(table)
+
+
+def _card(name: str) -> dict[str, Any]:
+    """One line about trained weights: what they are, what they reach, what they cost."""
+    card = zoo.card(name)
+    about = card.about
+    scores = about.get("scores", [])
+    shares = (f"{s['label']} {100 * s['utility'] / s['reference']:.1f} %" for s in scores)
+    minutes = (about.get("cpu_seconds") or 0.0) / 60
+    return {
+        "name": name,
+        "model": card.model,
+        "parameters": sum(value.numel() for value in card.tensors.values()),
+        "share of the reference": ", ".join(shares),
+        "trained": f"{about.get('steps')} steps, seed {about.get('seed')}, {minutes:.1f} CPU min",
+        "command": about.get("command", f"holobeam train {name}"),
+        "licence": about.get("licence", ""),
+    }
 
 
 def solve(

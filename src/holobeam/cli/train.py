@@ -19,7 +19,8 @@ from holobeam.cli.terminal import AsJson, bars, check_writable, err, out, print_
 from holobeam.durable import write_atomically
 from holobeam.errors import InputError, MissingDependencyError, check_choice
 from holobeam.learned.checkpoints import Weights, write_weights
-from holobeam.learned.training import Moment, Watch, averaged
+from holobeam.learned.settings import Moment
+from holobeam.learned.training import Watch, averaged
 from holobeam.learned.training import train as run_training
 from holobeam.learned.validation import Score
 from holobeam.studies.recipe import Recipe, read_recipe

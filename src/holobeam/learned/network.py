@@ -67,14 +67,14 @@ class Network(nn.Module):
         return problem.h.new_ones(problem.shapes["control"])
 
     def training_start(
-        self, problem: Downlink, share: float, seed: int, step: int
+        self, shape: tuple[int, ...], share: float, generator: torch.Generator
     ) -> Tensor | None:
-        """Controls to train from: the network's own start where None.
+        """Controls to train from, of the whole batch; the network's own start where None.
 
-        A ``share`` of the channels of a step begins at random controls, so that best-of-several
-        starts have been practised.
+        A ``share`` of the channels begins at random controls, so that best-of-several starts have
+        been practised.
         """
-        del problem, share, seed, step
+        del shape, share, generator
         return None
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:

@@ -2,93 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ConfigDict, with_config
 from torch import Tensor
 
-from holobeam.errors import InputError, check_count
+from holobeam.errors import InputError
 from holobeam.learned.checkpoints import read_state, write_state
-from holobeam.learned.curriculum import Curriculum
+from holobeam.learned.curriculum import Curriculum, derived_generator
 from holobeam.learned.network import Network
+from holobeam.learned.settings import Moment, Settings
 from holobeam.learned.validation import Score, Validation
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Attributes
-    ----------
-    steps
-        Gradient steps in all.
-    learning_rate, warmup, final_share
-        Adam's rate rises linearly over ``warmup`` steps, then falls by a cosine to
-        ``final_share`` of itself.
-    clip
-        Largest norm of a gradient; one that is not finite is left out.
-    averaging
-        Decay of the running mean of the weights, which is what is validated and kept.
-    layer_weight
-        Weight of the utility after every layer but the last, whose weight is 1.
-    random_starts
-        Share of the channels of a step that begin at random controls, where the network can.
-    relative
-        Divide every channel's utility by its own value at the step: the mean logarithm.
-    checkpoint_every, validate_every
-        In steps.
-    """
-
-    steps: int = 2000
-    learning_rate: float = 2e-3
-    warmup: int = 20
-    final_share: float = 0.02
-    clip: float = 1.0
-    averaging: float = 0.99
-    layer_weight: float = 0.3
-    relative: bool = False
-    random_starts: float = 0.0
-    checkpoint_every: int = 500
-    validate_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "validate_every"):
-            check_count(name, getattr(self, name))
-        check_count("warmup", self.warmup, 0)
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(name, f"got {getattr(self, name)!r}", "it must be positive")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        along = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        fall = 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
-        return self.learning_rate * (self.final_share + (1.0 - self.final_share) * fall)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where training stands, for whoever watches."""
-
-    step: int
-    steps: int
-    utility: float
-    skipped: int
-    seconds: float
-    cpu_seconds: float
-    scores: tuple[Score, ...] = ()
-
+from holobeam.problems.downlink import Downlink
 
 Watch = Callable[[Moment], None]
 
@@ -156,7 +86,8 @@ def train(
     while course.step < last:
         began, began_cpu = time.perf_counter(), time.process_time()
         problem = curriculum.problem(course.step, rank * share, share)
-        utility = _learn(course, problem, settings, curriculum.seed, workers)
+        start = _start(course, problem, settings, curriculum, rank * share)
+        utility = _learn(course, problem, start, settings, workers)
         course.step += 1
         scores: tuple[Score, ...] = ()
         done = course.step == last
@@ -192,10 +123,21 @@ def averaged(network: Network, average: dict[str, Tensor]) -> Network:
     return copy.eval()
 
 
-def _learn(course: _Course, problem: Any, settings: Settings, seed: int, workers: int) -> float:
+def _start(
+    course: _Course, problem: Downlink, settings: Settings, curriculum: Curriculum, first: int
+) -> Tensor | None:
+    """Controls that a worker's part of the batch begins at; the same however it is shared out."""
+    shape = (curriculum.batch, *problem.shapes["control"][1:])
+    generator = derived_generator(curriculum.seed, -2_000_000_011 - course.step)
+    start = course.network.training_start(shape, settings.random_starts, generator)
+    return None if start is None else start[first : first + problem.batch].to(problem.h)
+
+
+def _learn(
+    course: _Course, problem: Downlink, start: Tensor | None, settings: Settings, workers: int
+) -> float:
     """One gradient step; returns the mean utility after the last layer."""
     network = course.network
-    start = network.training_start(problem, settings.random_starts, seed, course.step)
     utilities = network(problem, start).utilities
     course.optimizer.zero_grad(set_to_none=True)
     weighted = utilities[-1] + settings.layer_weight * sum(utilities[:-1])

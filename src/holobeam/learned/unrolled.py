@@ -10,7 +10,6 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from holobeam.learned.curriculum import derived_generator
 from holobeam.learned.network import Network, Trace
 from holobeam.learned.scene import (
     Scene,
@@ -175,15 +174,13 @@ class UnrolledMmse(Network):
         return unserved(problem)
 
     def training_start(
-        self, problem: Downlink, share: float, seed: int, step: int
+        self, shape: tuple[int, ...], share: float, generator: torch.Generator
     ) -> Tensor | None:
         """Amplitudes 1, and random ones for a share of the channels."""
         if share <= 0.0:
             return None
-        generator = derived_generator(seed, -2_000_000_011 - step)
-        shape = problem.shapes["control"]
-        drawn = torch.rand(shape, generator=generator).to(problem.h)
-        chosen = torch.rand(shape[0], generator=generator).to(problem.h.device) < share
+        drawn = torch.rand(shape, generator=generator)
+        chosen = torch.rand(shape[0], generator=generator) < share
         return torch.where(chosen[:, None, None], drawn, torch.ones_like(drawn))
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:

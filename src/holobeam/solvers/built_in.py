@@ -12,6 +12,7 @@ _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
 _FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _MSE = "holobeam.solvers.manifold_alternation:WeightedErrorAlternation"
+_LEARNED = "holobeam.learned.zoo:learned"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 BUILT_IN = (
@@ -318,5 +319,12 @@ BUILT_IN = (
         "ggml paper; methods 18",
         "fully connected phase shifters, K <= R, one subcarrier, radiated power",
         (("accumulate", False),),
+    ),
+    Entry(
+        "unrolled-mmse",
+        _LEARNED,
+        "learned moves of all amplitudes at once, ten layers; any size, any number of users",
+        "mb-dnn paper (our answer to it); methods 19",
+        "amplitude surfaces",
     ),
 )

@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,6 +19,10 @@ Read = TypeVar("Read", bound=BaseModel)
 
 MAX_BYTES = 1_000_000
 """Largest study file that is read."""
+
+
+_UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
+"""What pydantic calls a key that a table, or a dataclass, does not have."""
 
 
 class StudyError(FileError):
@@ -158,12 +163,12 @@ def _index(place: list[Any], part: str, override: str) -> int:
 
 def _explain(path: Path, text: str, error: ValidationError, root: type[BaseModel]) -> StudyError:
     """Turn the first complaint of pydantic into one line that helps."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda e: e["type"] not in _UNKNOWN_KEY)
     keys = [str(key) for key in first["loc"]]
     line = locate(text, keys)
     where = f"{path}:{line}" if line else str(path)
     wrong = f"{'.'.join(keys) or 'the file'}: {first['msg'].lower()}"
-    if first["type"] == "extra_forbidden":
+    if first["type"] in _UNKNOWN_KEY:
         known = _known_keys(keys, root)
         near = difflib.get_close_matches(keys[-1], known, n=2, cutoff=0.4)
         meant = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
@@ -196,11 +201,17 @@ def _known_keys(keys: Sequence[str], root: type[BaseModel]) -> list[str]:
             else:
                 below.append(model)
         models = below or models
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted({name for model in models for name in _fields(model)})
+
+
+def _fields(model: Any) -> Iterable[str]:
+    return [f.name for f in fields(model)] if is_dataclass(model) else model.model_fields
 
 
 def _models(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or is_dataclass(annotation)
+    ):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
 

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from holobeam.errors import InputError, unknown_name
 from holobeam.learned.curriculum import Curriculum, Scenario
 from holobeam.learned.network import Network
-from holobeam.learned.training import Settings
+from holobeam.learned.settings import Settings
 from holobeam.learned.validation import Validation
 from holobeam.learned.zoo import build
 from holobeam.problems.inputs import PowerAt
