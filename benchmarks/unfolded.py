@@ -15,7 +15,8 @@ import holobeam as hb
 from benchmarks.phase_shifters import SNRS, channels, pair
 from benchmarks.table import Table
 from holobeam.learned.curriculum import Curriculum, Scenario
-from holobeam.learned.training import Settings, averaged, train
+from holobeam.learned.settings import Settings
+from holobeam.learned.training import averaged, train
 from holobeam.learned.unfolded import UnfoldedVp
 from holobeam.studies import paired_difference
 

@@ -10,11 +10,20 @@ from holobeam.errors import FileError, InputError, UnsupportedError
 from holobeam.learned.checkpoints import Weights, write_weights
 from holobeam.learned.curriculum import Curriculum, Scenario
 from holobeam.learned.network import Learned
-from holobeam.learned.training import Settings, averaged, train
-from holobeam.learned.unfolded import TrainedProjection, UnfoldedPga, UnfoldedVp
+from holobeam.learned.settings import Settings
+from holobeam.learned.training import averaged, train
+from holobeam.learned.unfolded import (
+    TrainedProjection,
+    UnfoldedPga,
+    UnfoldedVp,
+    extracted_phases,
+)
 from holobeam.learned.unfolded_solver import Unfolded, hardware, shipped_layers
-from holobeam.learned.zoo import card, shipped
+from holobeam.learned.zoo import card, restore, shipped
 from holobeam.solvers.gradient import VariableProjection
+from holobeam.solvers.starts import digital_target, matched_control
+from holobeam.studies.reading import read_toml
+from holobeam.studies.recipe import Recipe
 from holobeam.testing import check_solver, example_problems, gaussian
 
 KINDS = ("phase-shifters", "phase-shifters-sub", "phase-shifters-2bit", "rhs", "dma")
@@ -86,11 +95,11 @@ def test_gradients_against_finite_differences(network, kind, subcarriers):
         direction = torch.linspace(1.0, 2.0, parameter.numel(), dtype=torch.float64)
         direction = direction.view_as(parameter)
         values = []
-        for sign in (1.0, -1.0):
+        for shift in (1e-5 * direction, -1e-5 * direction):
             with torch.no_grad():
-                parameter += sign * 1e-5 * direction
+                parameter.add_(shift)
                 values.append(sum(u.mean() for u in network(at).utilities))
-                parameter -= sign * 1e-5 * direction
+                parameter.sub_(shift)
         numeric = (values[0] - values[1]) / 2e-5
         assert float((gradient * direction).sum()) == pytest.approx(
             float(numeric), rel=2e-5, abs=1e-8
@@ -197,6 +206,29 @@ def test_conformance(name):
     check_solver(hb.solver(name, layers=3), problems)
 
 
+def test_phase_extraction_is_an_alternation_that_never_falls():
+    at = problem()
+    target = digital_target(at, iterations=0)[:, 0]
+
+    def kept(phases):
+        # Nuclear norm of X^H F: what a semi-unitary digital part can reach.
+        return torch.linalg.svdvals(target.mH @ phases).sum(dim=1)
+
+    control = matched_control(at, generator())
+    passed = [control] + [extracted_phases(at, control, steps) for steps in (1, 2, 5, 20)]
+    assert bool((torch.stack([kept(p) for p in passed]).diff(dim=0) >= -1e-9).all())
+    assert at.frontend.violation(passed[-1]).max() < 1e-12
+    begun = TrainedProjection(extraction=20).init(at, generator())
+    assert torch.allclose(begun.control, passed[-1])
+    # Where it is not defined the start is that of vp.
+    for kind in ("phase-shifters-sub", "rhs"):
+        other = problem(kind)
+        plain = VariableProjection().init(other, generator())
+        assert torch.equal(
+            TrainedProjection(extraction=5).init(other, generator()).control, plain.control
+        )
+
+
 def test_every_depth_ships_for_phase_shifters():
     assert shipped_layers("unfolded-vp") == shipped_layers("unfolded-pga") == (3, 5, 10, 20)
     for layers in (3, 5):
@@ -215,24 +247,17 @@ def test_zero_channels_stay_finite_in_training():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in shipped() if n.startswith("unfolded")])
-def test_cards_are_true(name):
+def test_cards_are_true(name, tmp_path):
     """What a card says was scored is what the exam of its recipe gives."""
-    import tomllib
-
-    from holobeam.learned.zoo import restore
-    from holobeam.studies.recipe import Recipe
-
-    found = card(name)
-    recipe = Recipe.model_validate(tomllib.loads(found.about["recipe"]))
-    scores = recipe.validation().score(restore(found))
-    said = found.about["scores"]
-    assert len(scores) == len(said)
-    for score, claim in zip(scores, said, strict=True):
-        assert score.label == claim["label"]
-        assert score.utility == pytest.approx(claim["utility"], abs=0.01)
-        assert score.reference == pytest.approx(claim["reference"], abs=0.01)
-    assert found.about["licence"] == "Apache-2.0"
-    assert found.about["command"].startswith("holobeam train ")
+    about = card(name).about
+    path = tmp_path / "recipe.toml"
+    path.write_text(about["recipe"])
+    scores = read_toml(path, Recipe).validation().score(restore(card(name)))
+    for said, found in zip(about["scores"], scores, strict=True):
+        assert found.label == said["label"]
+        assert found.utility == pytest.approx(said["utility"], abs=5e-3)
+        assert found.reference == pytest.approx(said["reference"], abs=5e-3)
+    assert about["command"].startswith("holobeam train ")
 
 
 def test_registered():
