@@ -229,7 +229,7 @@ BUILT_IN = (
         "holobeam.learned.unfolded_solver:Unfolded",
         "3, 5, 10 or 20 iterations of vp with trained step sizes and momenta",
         "variant of the unfolded-pga paper; methods 21",
-        "phase shifters, surfaces, metasurface antennas",
+        "phase shifters, full or sub-connected; the rest with weights of its own",
     ),
     Entry(
         "unfolded-pga",
