@@ -189,6 +189,11 @@ def test_a_file_of_weights_is_a_solver(tmp_path):
 def test_fewer_layers_may_be_walked_never_more():
     assert hb.solver("unfolded-vp", layers=5, max_iterations=2).max_iterations == 2
     assert hb.solver("unfolded-vp", layers=5, max_iterations=9).max_iterations == 5
+    at = problem()
+    for name in ("unfolded-vp", "unfolded-pga"):
+        whole = hb.solve(at, name, layers=10, history=True).history
+        part = hb.solve(at, name, layers=10, max_iterations=4).sum_rate
+        assert torch.allclose(part, whole[:, 4], atol=1e-9, rtol=0)
 
 
 def test_random_starts_and_fairness_pass_through():

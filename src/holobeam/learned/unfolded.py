@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -107,8 +107,8 @@ class Unfolding(Network):
         """Solver whose step is a layer, with the step sizes as they are in training."""
         raise NotImplementedError
 
-    def frozen(self, begin: str, keep: str) -> Solver:
-        """Solver with the step sizes as plain numbers, for designing."""
+    def frozen(self, begin: str = "matched", keep: str = "best", layers: int = 0) -> Solver:
+        """Solver of the first ``layers`` (0: all) with constant step sizes, for designing."""
         raise NotImplementedError
 
     def settle(self, problem: Downlink, control: Tensor) -> State:
@@ -174,10 +174,12 @@ class UnfoldedVp(Unfolding):
             momenta=self.momentum_logits.sigmoid(),
         )
 
-    def frozen(self, begin: str, keep: str) -> TrainedProjection:
+    def frozen(
+        self, begin: str = "matched", keep: str = "best", layers: int = 0
+    ) -> TrainedProjection:
         """``vp`` with numbers, which its compiled loop serves."""
         return TrainedProjection(
-            max_iterations=self.layers,
+            max_iterations=layers or self.layers,
             digital_steps=self.digital_steps,
             extraction=self.extraction,
             sizes=tuple(self.log_sizes.detach().double().exp().tolist()),
@@ -244,17 +246,18 @@ class UnfoldedPga(Unfolding):
             digital_steps=sizes[1],
         )
 
-    def frozen(self, begin: str, keep: str) -> ProjectedGradientAscent:
+    def frozen(
+        self, begin: str = "matched", keep: str = "best", layers: int = 0
+    ) -> ProjectedGradientAscent:
         """``pga`` with constant tensors of step sizes, in double precision."""
-        from dataclasses import replace
-
-        made = self.solver()
+        made, count = self.solver(), layers or self.layers
         assert isinstance(made.analog_steps, Tensor)
         assert isinstance(made.digital_steps, Tensor)
         return replace(
             made,
-            analog_steps=made.analog_steps.detach().double(),
-            digital_steps=made.digital_steps.detach().double(),
+            max_iterations=count,
+            analog_steps=made.analog_steps.detach().double()[:count],
+            digital_steps=made.digital_steps.detach().double()[:count],
             begin="random" if begin == "random" else "matched",
             keep=keep,
         )

@@ -109,8 +109,7 @@ class Unfolded(Solver):
         return _READY[key]
 
     def _of(self, network: Unfolding) -> Solver:
-        made = network.frozen(self.begin, self.keep)
-        return replace(made, name=self.name, max_iterations=self.max_iterations)
+        return replace(network.frozen(self.begin, self.keep, self.max_iterations), name=self.name)
 
     def supports(self, problem: Downlink) -> str | None:
         """Serves what its step sizes were trained on; named ones serve whatever the solver does."""
