@@ -82,7 +82,7 @@ def extracted_phases(
     """
     target = digital_target(problem, iterations=0)[:, 0].to(torch.complex128)
     phases = control.to(torch.complex128)
-    radius = relaxed(problem.frontend.element_set).radius
+    radius: float = relaxed(problem.frontend.element_set).radius
     for _ in range(steps):
         left, _, right = torch.linalg.svd(target.mH @ phases, full_matrices=False)
         wanted = target @ (left @ right)

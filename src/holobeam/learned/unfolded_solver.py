@@ -100,12 +100,15 @@ class Unfolded(Solver):
 
     def inner(self, problem: Downlink) -> Solver:
         """``vp`` or ``pga`` with the step sizes that serve the problem."""
+        return self._ready(self._set(problem))
+
+    def _ready(self, name: str) -> Solver:
         given: Solver | None = self.__dict__["_given"]
         if given is not None:
             return given
-        key = (self._set(problem), self.name, self.begin, self.keep, self.max_iterations)
+        key = (name, self.name, self.begin, self.keep, self.max_iterations)
         if key not in _READY:
-            _READY[key] = self._of(_network(key[0], self.model))
+            _READY[key] = self._of(_network(name, self.model))
         return _READY[key]
 
     def _of(self, network: Unfolding) -> Solver:
@@ -113,16 +116,16 @@ class Unfolded(Solver):
 
     def supports(self, problem: Downlink) -> str | None:
         """Serves what its step sizes were trained on; named ones serve whatever the solver does."""
-        reason = mismatch(self, problem)
-        if reason is not None:
-            return reason
-        if not str(self.weights) and self._set(problem) not in shipped():
+        # What the solver itself can't serve doesn't depend on its step sizes.
+        plain = self._ready(f"{self.model}-{self.layers}")
+        reason = mismatch(self, problem) or plain.supports(problem)
+        if reason is None and not str(self.weights) and self._set(problem) not in shipped():
             words = _KINDS[hardware(problem)]
             return (
                 f"no set of {self.layers} layers ships for {words}; "
                 f'choose one by weights="...", or use {self.model.removeprefix("unfolded-")}'
             )
-        return self.inner(problem).supports(problem)
+        return reason
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
