@@ -31,6 +31,7 @@ from benchmarks import (
     sionna_rzf,
     surfaces,
     sweep,
+    unfolded,
 )
 from benchmarks.table import Table
 from holobeam import __version__
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "published": published.tables,
     "phase-shifters": phase_shifters.tables,
     "sionna": sionna_rzf.tables,
+    "unfolded": unfolded.tables,
     "meta": meta.tables,
     "learned": learned.tables,
     "learned-table": learned_table.tables,

@@ -65,6 +65,25 @@ def test_saleh_valenzuela_is_the_formula_and_both_scales_agree():
     torch.testing.assert_close(scaled * math.sqrt(5 / 3), h)
 
 
+def test_saleh_valenzuela_delays_turn_paths_over_the_band():
+    sizes = {"antennas": 6, "users": 2, "paths": 4}
+    flat = channels.SalehValenzuela(**sizes).draw(3, torch.Generator().manual_seed(5))
+    wide = channels.SalehValenzuela(**sizes, subcarriers=8)
+    h = wide.draw(3, torch.Generator().manual_seed(5))
+    assert h.shape == (3, 8, 2, 6)
+    # Gains and angles are drawn first: subcarrier 0 is the narrowband channel.
+    torch.testing.assert_close(h[:, :1], flat)
+    no_delay = channels.SalehValenzuela(**sizes, subcarriers=8, longest_delay=0.0)
+    torch.testing.assert_close(
+        no_delay.draw(3, torch.Generator().manual_seed(5)), flat.expand(-1, 8, -1, -1)
+    )
+    # Delays lie in the first quarter of the symbol: so does the impulse response.
+    one = channels.SalehValenzuela(antennas=1, users=1, paths=1, subcarriers=64).sample(50, seed=0)
+    taps = torch.fft.ifft(one[:, :, 0, 0].conj(), dim=1).abs().argmax(dim=1)
+    assert int(taps.max()) <= 16
+    assert taps.unique().numel() > 5
+
+
 def test_one_path_is_of_unit_rank_in_every_model():
     one = channels.PlanarPaths(shape=(4, 3), users=1, path_variances=(1.0,)).sample(4, seed=0)
     surface = one.reshape(4, 4, 3)

@@ -33,9 +33,11 @@ def ascent_direction(
         step = step - (step * radial.conj()).real * radial
     elif isinstance(element_set, Interval):
         step = step.real.to(step.dtype)
-    size = step.abs().square().sum(dim=(1, 2), keepdim=True).sqrt()
+    square = step.abs().square().sum(dim=(1, 2), keepdim=True)
+    # Chosen before the root: where there is no gradient, that of the root would not be finite.
+    size = torch.where(square > 0, square, torch.ones_like(square)).sqrt()
     scale = math.sqrt(q.shape[1] * q.shape[2])
-    return torch.where(size > 0, step * (scale / size.clamp(min=torch.finfo(size.dtype).tiny)), 0.0)
+    return torch.where(square > 0, step * (scale / size), 0.0)
 
 
 def projected_step(

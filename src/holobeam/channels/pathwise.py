@@ -142,17 +142,26 @@ class SalehValenzuela(ChannelModel):
     normalization
         ``"unit"``: ``g = sqrt(N / P)``, entries of mean power 1. ``"paper"``: ``g = 1`` as printed
         in the unfolded-gradient paper, entries of mean power P/N.
+    subcarriers
+        F: with more than one, path p turns by ``exp(-2 pi j f tau_p)`` on subcarrier f.
+    longest_delay
+        In OFDM symbols: ``tau ~ U(0, longest_delay)``.
     """
 
     antennas: int = 32
     users: int = 4
     paths: int = 10
     normalization: Literal["unit", "paper"] = "unit"
+    subcarriers: int = 1
+    longest_delay: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("antennas", "users", "paths"):
+        for name in ("antennas", "users", "paths", "subcarriers"):
             check_count(name, getattr(self, name))
         check_choice("normalization", self.normalization, ("unit", "paper"))
+        if not 0.0 <= self.longest_delay <= 1.0:
+            wrong = f"got {self.longest_delay!r} OFDM symbols"
+            raise InputError("longest_delay", wrong, "it lies between 0 and 1")
 
     @property
     def mean_gain(self) -> float:
@@ -161,14 +170,17 @@ class SalehValenzuela(ChannelModel):
 
     def draw(
         self, count: int, generator: torch.Generator
-    ) -> Complex[Tensor, "count 1 users antennas"]:
+    ) -> Complex[Tensor, "count subcarriers users antennas"]:
         """Draw ``count`` channels."""
         size = (count, self.users, self.paths)
         gains = complex_normal(size, generator) * math.sqrt(self.mean_gain / self.paths)
         phi = uniform(size, 0.0, 2 * math.pi, generator)
         # Rows are h_k^H: the conjugate of the steering vector as printed.
         steering = phase_ramp(-phi.sin() / 2, self.antennas)
-        return torch.einsum("bkp,bkpn->bkn", gains.conj(), steering).unsqueeze(1)
+        if self.subcarriers == 1:
+            return torch.einsum("bkp,bkpn->bkn", gains.conj(), steering).unsqueeze(1)
+        turns = phase_ramp(uniform(size, 0.0, self.longest_delay, generator), self.subcarriers)
+        return torch.einsum("bkp,bkpf,bkpn->bfkn", gains.conj(), turns, steering)
 
 
 @dataclass(frozen=True)

@@ -232,15 +232,13 @@ def _ascend(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _iterate(
-    channel: Any, point: Any, at: Any, room: Any, small: Any, plan: Any, size: float
-) -> float:
+def _iterate(channel: Any, point: Any, at: Any, room: Any, small: Any, plan: Any, i: int) -> float:
     """One iteration on one channel, in place; returns its utility."""
     _, _, noise, alpha, power, _ = channel
-    _, momentum, digital_steps, kind, levels, wide_kind, wide_levels, _, _ = plan
+    sizes, momenta, digital_steps, kind, levels, wide_kind, wide_levels, _, _ = plan
     e, g, t, u, w = at
     v = point[3]
-    _ascend(channel, point, at, room, size, momentum, (kind, levels, wide_kind, wide_levels))
+    _ascend(channel, point, at, room, sizes[i], momenta[i], (kind, levels, wide_kind, wide_levels))
     for _ in range(digital_steps):
         hear(e, v, t)
         weigh_heard(t, noise, alpha, spent(g, v) / power, 1.0, u, w)
@@ -264,7 +262,7 @@ def _channel(
     steps, found = 0, False
     for i in range(sizes.shape[0]):
         before = utility
-        utility = _iterate(channel, (now, behind, speed, v), at, room, small, plan, sizes[i])
+        utility = _iterate(channel, (now, behind, speed, v), at, room, small, plan, i)
         steps += 1
         if not np.isfinite(utility):
             break
@@ -353,14 +351,14 @@ class Point(NamedTuple):
 class Plan(NamedTuple):
     """How to iterate.
 
-    ``sizes``: step of each iteration; ``momentum``: share of the last direction that is kept;
+    ``sizes``: step of each iteration; ``momenta``: share of the last direction that it keeps;
     ``digital_steps`` after each move; ``kind``, ``levels``: element set as in
     :func:`holobeam.kernels.cpu.coordinate_sweep`, ``wide_kind``, ``wide_levels`` the continuous set
     around it; ``tolerance``, ``patience``: when a channel stops.
     """
 
     sizes: Any
-    momentum: float
+    momenta: Any
     digital_steps: int
     kind: int
     levels: Any

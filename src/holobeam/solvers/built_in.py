@@ -239,6 +239,21 @@ BUILT_IN = (
         "phase shifters, one power budget",
     ),
     Entry(
+        "unfolded-vp",
+        "holobeam.learned.unfolded_solver:Unfolded",
+        "3, 5, 10 or 20 iterations of vp with trained step sizes and momenta",
+        "variant of the unfolded-pga paper; methods 21",
+        "phase shifters, full or sub-connected; the rest with weights of its own",
+    ),
+    Entry(
+        "unfolded-pga",
+        "holobeam.learned.unfolded_solver:Unfolded",
+        "3, 5, 10 or 20 iterations of pga with trained step sizes",
+        "unfolded-pga paper, Algorithm 1; methods 21",
+        "phase shifters, one power budget",
+        (("model", "unfolded-pga"), ("layers", 10)),
+    ),
+    Entry(
         "sca",
         "holobeam.solvers.successive_convex:SuccessiveConvex",
         "successive convex approximation of the sum rate, from zero forcing",

@@ -144,7 +144,7 @@ def climb(
     best = Best(*record_arrays(state, record))
     plan = kernel.Plan(
         np.array([solver.size(memory.count + i) for i in range(count)]),
-        float(solver.momentum), solver.digital_steps,
+        np.array([solver.kept(memory.count + i) for i in range(count)]), solver.digital_steps,
         *element_code(element_set), *element_code(relaxed(element_set)),
         float(solver.tolerance), _PATIENT if record is None else solver.patience,
     )  # fmt: skip

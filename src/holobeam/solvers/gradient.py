@@ -138,7 +138,7 @@ class VariableProjection(Solver):
         # Cells are batch entries of the quadratic.
         stacked = state.control.flatten(0, -3)
         direction = ascent_direction(quadratic, stacked, continuous).view_as(state.control)
-        velocity = direction + self.momentum * memory.velocity
+        velocity = direction + self.kept(memory.count) * memory.velocity
         latent = continuous.project(memory.latent + self.size(memory.count) * velocity)
         control = problem.frontend.project(latent)
         return control, replace(memory, latent=latent, velocity=velocity)
@@ -147,6 +147,10 @@ class VariableProjection(Solver):
         """Step size of an iteration: falls linearly, then stays."""
         last = max(self.max_iterations - 1, 1)
         return self.first_step + (self.last_step - self.first_step) * min(count, last) / last
+
+    def kept(self, count: int) -> float:
+        """Share of the last direction that an iteration keeps: the same for all of them."""
+        return self.momentum
 
 
 def _judged(problem: AnyProblem, control: Tensor, digital: Tensor, memory: Memory) -> State:

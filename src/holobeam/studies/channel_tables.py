@@ -85,10 +85,15 @@ class SalehValenzuela(ChannelTable):
     antennas: PositiveInt = 32
     paths: PositiveInt = 10
     normalization: Literal["unit", "paper"] = "unit"
+    subcarriers: PositiveInt = 1
+    longest_delay: float = 0.25
 
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Draw channels."""
-        model = models.SalehValenzuela(self.antennas, self.users, self.paths, self.normalization)
+        model = models.SalehValenzuela(
+            self.antennas, self.users, self.paths, self.normalization,
+            self.subcarriers, self.longest_delay,
+        )  # fmt: skip
         drawn = model.sample(count, seed, start=start)
         return Source.drawn(drawn, ula(self.antennas, WAVELENGTH), "SalehValenzuela")
 

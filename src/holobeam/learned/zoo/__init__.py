@@ -19,6 +19,8 @@ ARCHITECTURES = {
     "mb-dnn-plus": "holobeam.learned.mb_plus:MbPlus",
     "mb-dnn-unrolled": "holobeam.learned.mb_plus:MbUnrolled",
     "unrolled-mmse": "holobeam.learned.unrolled:UnrolledMmse",
+    "unfolded-vp": "holobeam.learned.unfolded:UnfoldedVp",
+    "unfolded-pga": "holobeam.learned.unfolded:UnfoldedPga",
 }
 """What can be trained: name and ``module:class``."""
 
