@@ -279,18 +279,37 @@ def _feeding() -> Table:
 
 def _one_cell() -> Table:
     table = Table(
-        "One cell, two users with two antennas each, 20 dBm, 24 channels",
-        ("front-end", "streams a user", "wmmse-cd (digital: wmmse-digital)", "vp"),
-    )
-    h = replace(MODEL, cells=1).sample(24, seed=0)
-    for kind, frontend in _frontends().items():
-        for streams in (1, 2):
-            problem = _problem(h, frontend, 20.0, streams)
-            best = "wmmse-digital" if kind == "digital" else "wmmse-cd"
-            rates = (estimate(hb.solve(problem, name).sum_rate) for name in (best, "vp"))
-            table.add(
-                kind, streams, *(f"{rate.mean:.2f} ± {rate.standard_error:.2f}" for rate in rates)
-            )
+        "MU-MIMO: one cell, two users with two antennas each, 20 dBm radiated, 12 channels",
+        ("front-end", "streams a user", "solver", "sum rate", "to digital, paired",
+         "largest excess of a channel", "verdict"),
+        "Digital: wmmse-digital, 500 iterations. Asked: nobody above it (but for 0.01 bits/s/Hz on "
+        "a channel, what its own last iterations may lack).",
+    )  # fmt: skip
+    h = replace(MODEL, cells=1).sample(12, seed=0)
+    hardware = _frontends()
+    hardware["phase shifters"] = hb.frontends.phase_shifters(MODEL.antennas, MODEL.rf_chains)
+    for streams in (1, 2):
+        budget = {"power": 100.0, "power_at": "radiated", "streams": streams}
+        digital = hb.MultiCell(h, hardware["digital"], **budget)
+        most = hb.solve(digital, "wmmse-digital", max_iterations=500).sum_rate
+        mean = estimate(most)
+        table.add(
+            "digital", streams, "wmmse-digital", f"{mean.mean:.2f} ± {mean.standard_error:.2f}",
+            "", "", "",
+        )  # fmt: skip
+        for kind, frontend in hardware.items():
+            problem = hb.MultiCell(h, frontend, **budget)
+            for name in ("wmmse-cd", "vp", "wmmse-mo"):
+                if kind == "digital" or hb.solver(name).supports(problem) is not None:
+                    continue
+                rate = hb.solve(problem, name).sum_rate
+                mean, gap = estimate(rate), paired_difference(rate, most)
+                excess = float((rate - most).max())
+                table.check(
+                    excess <= 0.01, kind, streams, name,
+                    f"{mean.mean:.2f} ± {mean.standard_error:.2f}",
+                    f"{gap.mean:+.2f} ± {gap.standard_error:.2f}", f"{excess:+.3f}",
+                )  # fmt: skip
     return table
 
 
