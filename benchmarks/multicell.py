@@ -14,7 +14,7 @@ import holobeam as hb
 from benchmarks.table import Table
 from holobeam.analog import coordinate_descent, scaling_law
 from holobeam.digital.zero_forcing_cells import cell_zero_forcing, published_zero_forcing
-from holobeam.solvers import available
+from holobeam.solvers import available, make_state
 from holobeam.solvers.alternating import annealing_schedule
 from holobeam.studies import estimate, paired_difference, paired_ratio
 
@@ -277,13 +277,21 @@ def _feeding() -> Table:
     return table
 
 
+def _carried_on(digital: hb.MultiCell, precoder: torch.Tensor) -> torch.Tensor:
+    """Rates of the digital array that goes on from another front-end's precoder."""
+    ones = torch.ones(*precoder.shape[:3], 1).to(precoder)
+    start = make_state(digital, ones, precoder)
+    return hb.solve(digital, "wmmse-digital", max_iterations=100, start=start).sum_rate
+
+
 def _one_cell() -> Table:
     table = Table(
         "MU-MIMO: one cell, two users with two antennas each, 20 dBm radiated, 12 channels",
-        ("front-end", "streams a user", "solver", "sum rate", "to digital, paired",
-         "largest excess of a channel", "verdict"),
-        "Digital: wmmse-digital, 500 iterations. Asked: nobody above it (but for 0.01 bits/s/Hz on "
-        "a channel, what its own last iterations may lack).",
+        ("front-end", "streams a user", "solver", "sum rate", "to wmmse-digital, paired",
+         "largest excess of a channel", "excess over digital carried on", "verdict"),
+        "Digital: wmmse-digital, 500 iterations; with two streams a channel may end in a lesser "
+        "optimum. Carried on: 100 iterations from the front-end's own precoder. Asked: nobody "
+        "above the better of the two.",
     )  # fmt: skip
     h = replace(MODEL, cells=1).sample(12, seed=0)
     hardware = _frontends()
@@ -295,20 +303,23 @@ def _one_cell() -> Table:
         mean = estimate(most)
         table.add(
             "digital", streams, "wmmse-digital", f"{mean.mean:.2f} ± {mean.standard_error:.2f}",
-            "", "", "",
+            "", "", "", "",
         )  # fmt: skip
         for kind, frontend in hardware.items():
             problem = hb.MultiCell(h, frontend, **budget)
             for name in ("wmmse-cd", "vp", "wmmse-mo"):
                 if kind == "digital" or hb.solver(name).supports(problem) is not None:
                     continue
-                rate = hb.solve(problem, name).sum_rate
+                found = hb.solve(problem, name)
+                rate = found.sum_rate
+                bound = torch.maximum(most, _carried_on(digital, found.precoder))
                 mean, gap = estimate(rate), paired_difference(rate, most)
-                excess = float((rate - most).max())
+                excess = float((rate - bound).max())
                 table.check(
-                    excess <= 0.01, kind, streams, name,
+                    excess <= 1e-9, kind, streams, name,
                     f"{mean.mean:.2f} ± {mean.standard_error:.2f}",
-                    f"{gap.mean:+.2f} ± {gap.standard_error:.2f}", f"{excess:+.3f}",
+                    f"{gap.mean:+.2f} ± {gap.standard_error:.2f}",
+                    f"{float((rate - most).max()):+.3f}", f"{excess:+.3f}",
                 )  # fmt: skip
     return table
 
