@@ -128,7 +128,7 @@ def _exact() -> Table:
     )
     limits = {40: 0.05, 56: 10.0}
     for d, n in ((1, 16), (1, 24), (1, 32), (1, 40), (2, 40), (1, 48), (1, 56), (2, 56)):
-        runs = [_timed(lambda p=p: minimize_binary(*p)) for p in _problems(n, d, 4)]
+        runs = [_timed(lambda p=p: minimize_binary(*p)) for p in _problems(n, d, 6)]
         spent = [seconds for seconds, _ in runs]
         proven = all(bool(found.proven) for _, found in runs)
         cells = (d, n, len(runs), _ms(median(spent)), _ms(mean(spent)), _ms(max(spent)))

@@ -172,3 +172,58 @@ def test_the_kit_catches_a_refusal_that_runs():
         testing.check_errors(_Liar(lie="refuses late"), problem)
     with pytest.raises(AssertionError, match="serves none of the 1 problems"):
         testing.check_solver(_Liar(lie="refuses late"), [problem])
+
+
+CELL_SOLVERS = ("wmmse-cd", "wmmse-tabu", "wmmse-mo", "zf-hc", "vp", "wmmse-digital", "random")
+
+
+@pytest.mark.parametrize("frontend", ["dma", "dma-binary", "phase-shifters", "rhs", "digital"])
+@pytest.mark.parametrize("name", CELL_SOLVERS)
+def test_every_pair_in_brief_in_many_cells(name, frontend):
+    """Limits per chain in double precision, one radiated budget a cell in single."""
+    solver, hardware = _solver(name), frontends.build(frontend, upa((4, 3)), 4)
+    chains = testing.example_cell_problems([hardware])[0]
+    radiated = testing.example_cell_problems([hardware], dtype=torch.complex64)[2]
+    served = False
+    for problem in (chains, radiated):
+        testing.check_errors(solver, problem)
+        if solver.supports(problem) is None:
+            served = True
+            testing.check_feasible(solver, problem)
+            testing.check_dtype(solver, problem)
+            testing.check_never_worse(solver, problem)
+            testing.check_batch_invariance(solver, problem)
+            testing.check_degenerate(solver, problem)
+            testing.check_reproducible(solver, problem)
+    signs = frontend in {"dma-binary", "digital"}
+    refused = {
+        "wmmse-tabu": not signs,
+        "zf-hc": not signs,
+        "wmmse-digital": frontend != "digital",
+    }
+    refused |= {"wmmse-mo": frontend != "phase-shifters"}
+    assert served != refused.get(name, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64])
+@pytest.mark.parametrize("name", [*CELL_SOLVERS, "wmmse-cd+blind", "wmmse-hc", "wmmse-mm"])
+def test_every_solver_of_many_cells(name, dtype):
+    testing.check_solver(_solver(name), testing.example_cell_problems(dtype=dtype))
+
+
+def test_the_kit_catches_a_solver_that_forgets_the_other_cells():
+    """Users in another order, or a cell without users: both are looked at."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Favourite(solvers.Alternating):
+        def step(self, problem, state):
+            new = super().step(problem, state)
+            digital = new.digital.clone()
+            digital[..., 0] = 0.0
+            return solvers.make_state(problem, new.control, digital, new.memory)
+
+    problem = testing.example_cell_problems([frontends.fully_digital(6)])[0]
+    with pytest.raises(AssertionError, match="order of the users"):
+        testing.check_user_permutation(Favourite(keep="last", max_iterations=3), problem)
+    testing.check_user_permutation(_solver("wmmse-cd"), problem)

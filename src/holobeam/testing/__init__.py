@@ -14,25 +14,32 @@ much. In a test of your own package::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Complex
 from torch import Tensor
 
 from holobeam.analog.coordinate import coordinate_descent, coordinate_descent_torch
 from holobeam.analog.quadratic import Quadratic
-from holobeam.arrays import upa
 from holobeam.errors import InputError, UnsupportedError
-from holobeam.frontends import registry
 from holobeam.frontends.element_sets import ElementSet
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.multicell import MultiCell
 from holobeam.solvers.alternating import Alternating
-from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_state
+from holobeam.solvers.base import BestOf, Chain, Restart, Solver, State, make_state, refusal
 from holobeam.solvers.solution import Solution, Status
 from holobeam.solvers.starts import digital_start, random_control, relaxed
+from holobeam.testing.examples import (
+    degenerate_cells,
+    degenerate_channels,
+    example_cell_problems,
+    example_problems,
+    gaussian,
+    rates_turned,
+    with_users_turned,
+)
 
 __all__ = [
     "check_batch_invariance",
@@ -46,9 +53,15 @@ __all__ = [
     "check_reproducible",
     "check_solver",
     "check_user_permutation",
+    "degenerate_cells",
     "degenerate_channels",
+    "example_cell_problems",
     "example_problems",
+    "gaussian",
 ]
+
+AnyExample = Downlink | MultiCell
+"""What the checks take."""
 
 _EXACT = 1e-12
 _FEASIBLE = {torch.complex64: 1e-4, torch.complex128: 1e-9}
@@ -56,72 +69,6 @@ _SLACK = {torch.complex64: 1e-4, torch.complex128: 1e-9}
 _PERMUTED = {torch.complex64: 1e-3, torch.complex128: 1e-6}
 _TIPPED = 0.05
 _STEPS = 3
-
-
-def example_problems(
-    frontends: Sequence[Frontend] | None = None,
-    *,
-    batch: int = 3,
-    users: int = 2,
-    dtype: torch.dtype = torch.complex128,
-    seed: int = 0,
-) -> tuple[Downlink, ...]:
-    """Small problems in every power mode, for every front-end given.
-
-    Parameters
-    ----------
-    frontends
-        By default every registered one, on a 4 x 3 array with 2 RF chains.
-    batch, users
-        Sizes B and K.
-    dtype
-        complex64 or complex128.
-    seed
-        Of the channels: independent circular Gaussian entries of unit power.
-    """
-    if frontends is None:
-        array = upa((4, 3))
-        frontends = [registry.build(name, array, 2) for name in registry.available()]
-    return tuple(
-        problem for i, hardware in enumerate(frontends)
-        for problem in _in_power_modes(hardware, batch, users, dtype, seed + i)
-    )  # fmt: skip
-
-
-def _in_power_modes(
-    frontend: Frontend, batch: int, users: int, dtype: torch.dtype, seed: int
-) -> Iterator[Downlink]:
-    tones = 2 if frontend.feed is None or frontend.feed.ndim == 2 else frontend.feed.shape[0]
-    wide = gaussian((batch, tones, users, frontend.antennas), seed).to(dtype)
-    flat = wide if frontend.feed is not None and frontend.feed.ndim == 3 else wide[:, :1]
-    yield Downlink(flat, frontend, snr_db=10.0)
-    yield Downlink(flat, frontend, snr_db=10.0, power=2.0, power_at="feeds")
-    yield Downlink(wide, frontend, snr_db=10.0, budget="each")
-    yield Downlink(wide, frontend, noise_power=0.1, power_at="per_rf_chain")
-
-
-def gaussian(shape: tuple[int, ...], seed: int) -> Complex[Tensor, "..."]:
-    """Circular complex Gaussians of unit mean power, complex128, from a seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.complex128)
-
-
-def degenerate_channels(
-    users: int, antennas: int, seed: int = 0
-) -> Complex[Tensor, "cases 1 users antennas"]:
-    """Channels that break careless code, one a batch entry.
-
-    All zero, one absent user, identical users, rank one with spread gains, gains 60 dB apart,
-    nearly parallel users, all entries of size 1e-6, of size 1e6.
-    """
-    h = gaussian((users, antennas), seed)
-    absent = h.clone()
-    absent[0] = 0.0
-    spread = torch.logspace(0, -3, users, dtype=torch.float64).unsqueeze(1)
-    twins = h[:1].expand_as(h)
-    nearly = twins + 1e-7 * h
-    cases = (0.0 * h, absent, twins, spread * twins, spread * h, nearly, 1e-6 * h, 1e6 * h)
-    return torch.stack(cases).unsqueeze(1)
 
 
 # -- element sets and front-ends ---------------------------------------------------------------
@@ -194,7 +141,7 @@ def check_frontend(frontend: Frontend, seed: int = 0) -> None:
 # -- solvers -----------------------------------------------------------------------------------
 
 
-def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> None:
+def check_solver(solver: Solver, problems: Sequence[AnyExample] | None = None) -> None:
     """Run every check below on each problem that the solver serves.
 
     Parameters
@@ -202,7 +149,8 @@ def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> 
     solver
         What to check; keep its ``max_iterations`` small, it is run some ten times a problem.
     problems
-        By default :func:`example_problems` in both precisions.
+        By default :func:`example_problems` in both precisions, and :func:`example_cell_problems`
+        for a solver whose ``problems`` name :class:`MultiCell`.
 
     Raises
     ------
@@ -210,8 +158,11 @@ def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> 
         If a promise is broken, or none of the problems is served.
     """
     if problems is None:
-        problems = example_problems() + example_problems(dtype=torch.complex64)
-    served = [problem for problem in problems if solver.supports(problem) is None]
+        kinds = torch.complex128, torch.complex64
+        problems = [p for dtype in kinds for p in example_problems(dtype=dtype)]
+        if MultiCell in solver.problems:
+            problems += [p for dtype in kinds for p in example_cell_problems(dtype=dtype)]
+    served = [problem for problem in problems if refusal(solver, problem) is None]
     _assert(bool(served), f"{solver.name} serves none of the {len(problems)} problems")
     for problem in problems:
         check_errors(solver, problem)
@@ -225,7 +176,7 @@ def check_solver(solver: Solver, problems: Sequence[Downlink] | None = None) -> 
         check_degenerate(solver, problem)
 
 
-def check_feasible(solver: Solver, problem: Downlink) -> Solution:
+def check_feasible(solver: Solver, problem: AnyExample) -> Solution:
     """Check that the answer is finite, within all constraints, and judged as it says."""
     solution = solver(problem, seed=0)
     where = _where(solver, problem)
@@ -238,7 +189,7 @@ def check_feasible(solver: Solver, problem: Downlink) -> Solution:
     return solution
 
 
-def check_never_worse(solver: Solver, problem: Downlink) -> None:
+def check_never_worse(solver: Solver, problem: AnyExample) -> None:
     """Check that the answer is not below the start, and goes on from an answer of its own.
 
     Closed forms and solvers with ``keep="last"`` take no such promise: a closed form reads the
@@ -256,7 +207,7 @@ def check_never_worse(solver: Solver, problem: Downlink) -> None:
         _small("worse than its start", loss.clamp(min=0.0), _SLACK[problem.h.dtype], where)
 
 
-def check_batch_invariance(solver: Solver, problem: Downlink) -> None:
+def check_batch_invariance(solver: Solver, problem: AnyExample) -> None:
     """Check that a channel's answer does not depend on its batch mates."""
     where = _where(solver, problem)
     short = _shortened(solver)
@@ -268,8 +219,15 @@ def check_batch_invariance(solver: Solver, problem: Downlink) -> None:
         _small("rates depend on batch mates", gap / scale, _tolerance(problem, _SLACK), where)
 
 
-def check_user_permutation(solver: Solver, problem: Downlink) -> None:
+def check_user_permutation(solver: Solver, problem: AnyExample) -> None:
     """Check that users in another order get the same rates, in that order."""
+    short = _shortened(solver)
+    if isinstance(problem, MultiCell):
+        first = rates_turned(problem, short(problem, seed=0).rates)
+        gap = first - short(with_users_turned(problem), seed=0).rates
+        tolerance = _tolerance(problem, _PERMUTED)
+        _small("rates depend on the order of the users", gap, tolerance, _where(solver, problem))
+        return
     order = torch.arange(problem.users - 1, -1, -1)
     turned = problem.with_(
         h=problem.h[:, :, order],
@@ -277,28 +235,23 @@ def check_user_permutation(solver: Solver, problem: Downlink) -> None:
         user_weights=problem.user_weights[:, order],
         true_h=None if problem.true_h is None else problem.true_h[:, :, order],
     )
-    short = _shortened(solver)
     gap = short(problem, seed=0).rates[:, order] - short(turned, seed=0).rates
     tolerance = _tolerance(problem, _PERMUTED)
     _small("rates depend on the order of the users", gap, tolerance, _where(solver, problem))
 
 
-def check_dtype(solver: Solver, problem: Downlink) -> None:
+def check_dtype(solver: Solver, problem: AnyExample) -> None:
     """Check that dtype, device and shapes of the answer are those of the problem."""
     solution = _shortened(solver)(problem, seed=0)
-    shapes = {
-        "control": (problem.batch, problem.frontend.antennas, problem.frontend.controls),
-        "digital": (problem.batch, problem.h.shape[1], problem.chains, problem.users),
-    }
     where = _where(solver, problem)
-    for name, shape in shapes.items():
+    for name, shape in problem.shapes.items():
         tensor: Tensor = getattr(solution, name)
         got, want = (tensor.dtype, tensor.device), (problem.h.dtype, problem.h.device)
         _assert(got == want, f"{name} is {got}, the channel {want}", where)
         _assert(tensor.shape == shape, f"{name} has shape {tuple(tensor.shape)}, not {shape}")
 
 
-def check_reproducible(solver: Solver, problem: Downlink) -> None:
+def check_reproducible(solver: Solver, problem: AnyExample) -> None:
     """Check that one seed gives the same bits twice, and that the global generator is unused."""
     short = _shortened(solver)
     before = torch.get_rng_state()
@@ -312,10 +265,10 @@ def check_reproducible(solver: Solver, problem: Downlink) -> None:
         _small(f"one seed gave two answers in {name}", gap, 0.0, where)
 
 
-def check_errors(solver: Solver, problem: Downlink) -> None:
+def check_errors(solver: Solver, problem: AnyExample) -> None:
     """Check that refusals come as :class:`UnsupportedError` with a reason, NaN as input error."""
     where = _where(solver, problem)
-    reason = solver.supports(problem)
+    reason = refusal(solver, problem)
     if reason is not None:
         _assert(bool(reason.strip()), "it refuses without a reason", where)
         try:
@@ -324,10 +277,9 @@ def check_errors(solver: Solver, problem: Downlink) -> None:
             _assert(reason in str(error), f"the error hides the reason {reason!r}", where)
             return
         raise AssertionError(f"{where}: it ran although it says: {reason}")
-    shape = (problem.batch, problem.frontend.antennas, problem.frontend.controls)
-    bad = torch.full(shape, float("nan"), dtype=problem.h.dtype, device=problem.h.device)
-    size = (problem.batch, problem.h.shape[1], problem.chains, problem.users)
-    start = State(bad, problem.h.new_ones(size), problem.power.new_zeros(problem.batch))
+    shapes, like = problem.shapes, problem.h
+    bad = torch.full(shapes["control"], float("nan"), dtype=like.dtype, device=like.device)
+    start = State(bad, like.new_ones(shapes["digital"]), problem.power.new_zeros(problem.batch))
     try:
         solver(problem, seed=0, start=start)
     except InputError:
@@ -335,8 +287,13 @@ def check_errors(solver: Solver, problem: Downlink) -> None:
     raise AssertionError(f"{where}: a start of NaN was accepted")
 
 
-def check_degenerate(solver: Solver, problem: Downlink) -> None:
+def check_degenerate(solver: Solver, problem: AnyExample) -> None:
     """Check that absent, identical, faint and loud users get finite, feasible answers."""
+    if isinstance(problem, MultiCell):
+        cells = degenerate_cells(problem)
+        if refusal(solver, cells) is None:
+            check_feasible(solver, cells)
+        return
     cases = degenerate_channels(problem.users, problem.frontend.antennas)
     h = cases.expand(-1, problem.h.shape[1], -1, -1).to(problem.h)
     hard = Downlink(
@@ -360,16 +317,17 @@ def _shortened(solver: Solver, steps: int = _STEPS) -> Solver:
     return replace(solver, max_iterations=min(steps, solver.max_iterations))
 
 
-def _tolerance(problem: Downlink, of: dict[torch.dtype, float]) -> float:
+def _tolerance(problem: AnyExample, of: dict[torch.dtype, float]) -> float:
     """Tolerance of a dtype; in single precision rounding may tip a stepped element to the next."""
     element_set = problem.frontend.element_set
     stepped = relaxed(element_set) is not element_set
     return _TIPPED if stepped and problem.h.dtype == torch.complex64 else of[problem.h.dtype]
 
 
-def _where(solver: Solver, problem: Downlink) -> str:
+def _where(solver: Solver, problem: AnyExample) -> str:
+    size = f"{problem.cells} cells" if isinstance(problem, MultiCell) else problem.budget
     return (
-        f"{solver.name} on {problem.frontend.name} ({problem.power_at}, {problem.budget}, "
+        f"{solver.name} on {problem.frontend.name} ({problem.power_at}, {size}, "
         f"{str(problem.h.dtype).removeprefix('torch.')})"
     )
 
