@@ -66,6 +66,7 @@ ENTRANTS = (
     Entrant("ps", "phase shifters", "phase-shifters", "vp", "blue"),
     Entrant("dma", "DMA", "dma", "wmmse-cd", "teal"),
     Entrant("rhs", "RHS mmse-fast", "rhs", "mmse-fast", "red"),
+    Entrant("learned", "RHS learned", "rhs", "unrolled-mmse", "green"),
     Entrant("binary", "RHS on/off", "rhs-binary", "wmmse-cd", "pink"),
     Entrant("mmse", "RHS mmse", "rhs", "mmse", "orange", baseline=True),
     Entrant("wmmse-hbf", "RHS wmmse-hbf", "rhs", "wmmse-hbf", "brown", baseline=True),
@@ -215,7 +216,7 @@ def run_everything(scenario: Scenario, plan: Plan, seed: int, report: Report) ->
 def _compile(scenario: Scenario) -> None:
     """Let the kernels compile before anything is timed."""
     problem = problem_at(scenario.h[:1], scenario.frontends["rhs"], 0.0)
-    for method in ("mmse-fast", "wmmse-hbf"):
+    for method in ("mmse-fast", "wmmse-hbf", "unrolled-mmse"):
         solve(problem, method, max_iterations=1)
 
 

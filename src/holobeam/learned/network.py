@@ -89,7 +89,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Solver):
-    """One pass through a network.
+    """One pass through a network, or several, each from where the last one ended.
 
     Attributes
     ----------
@@ -181,4 +181,4 @@ class Learned(Solver):
     def step(self, problem: Downlink, state: State) -> State:
         """Walk all layers."""
         trace = self.network.matching(problem)(problem, state.memory)
-        return judged_state(problem, trace.control, trace.digital, state.memory, scaled=True)
+        return judged_state(problem, trace.control, trace.digital, trace.control, scaled=True)

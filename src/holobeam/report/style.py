@@ -22,6 +22,7 @@ PALETTE = {
     "orange": "#e58606",
     "brown": "#94651e",
     "violet": "#7a5bb5",
+    "green": "#5f9e2f",
     "grey": "#8a8f99",
 }
 """Colours by name, told apart also by readers with a colour deficiency (with the line styles)."""

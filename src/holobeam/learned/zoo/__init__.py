@@ -84,7 +84,12 @@ def _pretrained(name: str) -> Network:
     return restore(card(name))
 
 
-def learned(name: str = "unrolled-mmse", weights: str | Path = "", begin: str = "plain") -> Learned:
+def learned(
+    name: str = "unrolled-mmse",
+    weights: str | Path = "",
+    begin: str = "plain",
+    max_iterations: int = 1,
+) -> Learned:
     """Make a solver of trained weights.
 
     Parameters
@@ -95,9 +100,11 @@ def learned(name: str = "unrolled-mmse", weights: str | Path = "", begin: str = 
         Other shipped ones by name, or a file that ``holobeam train`` wrote.
     begin
         ``plain`` or ``random``.
+    max_iterations
+        Passes, each from where the last one ended.
     """
     if str(weights).endswith(".safetensors"):
         network = restore(read_weights(Path(weights)))
     else:
         network = _pretrained(str(weights) or name)
-    return Learned(name=name, network=network, begin=begin)
+    return Learned(name=name, network=network, begin=begin, max_iterations=max_iterations)
