@@ -123,11 +123,11 @@ class Learned(Solver):
     ) -> Solution:
         """Solve a problem; options as for :class:`Solver`.
 
-        One pass needs no loop, unless it begins elsewhere, is watched, or isn't finite.
+        Passes need no loop, unless they begin elsewhere, are watched, or aren't finite.
         """
         generator = make_generator(seed, generator)
         alone = start is None and not history and progress is None
-        if alone and self.begin == "plain" and self.max_iterations == 1:
+        if alone and self.begin == "plain" and self.max_iterations >= 1:
             solution = self._at_once(problem)
             if solution is not None:
                 return solution
@@ -136,12 +136,17 @@ class Learned(Solver):
         )
 
     def _at_once(self, problem: Downlink) -> Solution | None:
-        """Answer of one pass; None where some channel's is not finite."""
+        """Best answer of all passes; None where some channel's is not finite."""
         check_supported(self, problem)
         begin = time.perf_counter()
         with torch.no_grad():
-            trace = self.network.matching(problem)(problem)
-            control, digital = problem.feasible(trace.control, trace.digital)
+            network = self.network.matching(problem)
+            best = network(problem)
+            last = best
+            for _ in range(self.max_iterations - 1):
+                last = network(problem, last.control)
+                best = _better(best, last)
+            control, digital = problem.feasible(best.control, best.digital)
             # Sums of finite numbers of size 1: not finite if one of them isn't.
             if not math.isfinite((control.sum() + digital.sum()).abs().item()):
                 return None
@@ -151,7 +156,7 @@ class Learned(Solver):
             control=control,
             digital=digital,
             status=ones * int(Status.MAX_ITERATIONS),
-            iterations=ones,
+            iterations=ones * self.max_iterations,
             solver=self.name,
             seconds=time.perf_counter() - begin,
         )
@@ -182,3 +187,12 @@ class Learned(Solver):
         """Walk all layers."""
         trace = self.network.matching(problem)(problem, state.memory)
         return judged_state(problem, trace.control, trace.digital, trace.control, scaled=True)
+
+
+def _better(first: Trace, second: Trace) -> Trace:
+    """Channel by channel the design of the higher utility."""
+    more = second.utilities[-1] > first.utilities[-1]
+    utility = torch.maximum(first.utilities[-1], second.utilities[-1])
+    control = torch.where(more[:, None, None], second.control, first.control)
+    digital = torch.where(more[:, None, None, None], second.digital, first.digital)
+    return Trace(control, digital, (utility,))

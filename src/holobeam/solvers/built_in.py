@@ -337,9 +337,10 @@ BUILT_IN = (
     Entry(
         "unrolled-mmse",
         _LEARNED,
-        "learned moves of all amplitudes at once, ten layers; any size, any number of users",
+        "learned moves of all amplitudes at once, ten layers gone through twice; any size, any K",
         "mb-dnn paper (our answer to it); methods 19",
         "amplitude surfaces",
+        (("max_iterations", 2),),
     ),
     Entry(
         "blind-ceiling",
