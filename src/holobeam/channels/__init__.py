@@ -12,6 +12,16 @@ from holobeam.channels.bundled import (
     munich_panel,
     surface_benchmark,
 )
+from holobeam.channels.csi_error import (
+    Estimate,
+    PilotEstimate,
+    RelativeError,
+    error_quantile,
+    error_radius,
+    sample_covariance,
+    shrunk_channels,
+)
+from holobeam.channels.denoising import AngularPrior, beamspace_wiener
 from holobeam.channels.drops import draw_drops
 from holobeam.channels.files import read_channels, write_channels
 from holobeam.channels.multicell import CellularDrops, draw_sector_drops, sector_channels
@@ -28,24 +38,33 @@ from holobeam.channels.pathwise import (
 from holobeam.channels.raypaths import RayPaths, subcarrier_offsets
 
 __all__ = [
+    "AngularPrior",
     "CellularDrops",
     "ChannelModel",
+    "Estimate",
     "LaplacianClusters",
     "Panel",
+    "PilotEstimate",
     "PlanarPaths",
     "RayPaths",
     "Rayleigh",
+    "RelativeError",
     "SalehValenzuela",
     "SphericalWave",
     "SurfaceBenchmark",
+    "beamspace_wiener",
     "draw_drops",
     "draw_sector_drops",
+    "error_quantile",
+    "error_radius",
     "munich",
     "munich_drops",
     "munich_panel",
     "path_wise",
     "read_channels",
+    "sample_covariance",
     "sector_channels",
+    "shrunk_channels",
     "sparse_paths",
     "subcarrier_offsets",
     "surface_benchmark",
