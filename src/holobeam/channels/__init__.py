@@ -24,10 +24,14 @@ from holobeam.channels.csi_error import (
 from holobeam.channels.denoising import AngularPrior, beamspace_wiener
 from holobeam.channels.drops import draw_drops
 from holobeam.channels.files import read_channels, write_channels
+from holobeam.channels.mobility import channel_track, faded, headings, moved
 from holobeam.channels.multicell import CellularDrops, draw_sector_drops, sector_channels
 from holobeam.channels.panel import Panel
+from holobeam.channels.path_error import PathError
 from holobeam.channels.pathwise import (
     LaplacianClusters,
+    PathModel,
+    Paths,
     PlanarPaths,
     Rayleigh,
     SalehValenzuela,
@@ -44,6 +48,9 @@ __all__ = [
     "Estimate",
     "LaplacianClusters",
     "Panel",
+    "PathError",
+    "PathModel",
+    "Paths",
     "PilotEstimate",
     "PlanarPaths",
     "RayPaths",
@@ -53,10 +60,14 @@ __all__ = [
     "SphericalWave",
     "SurfaceBenchmark",
     "beamspace_wiener",
+    "channel_track",
     "draw_drops",
     "draw_sector_drops",
     "error_quantile",
     "error_radius",
+    "faded",
+    "headings",
+    "moved",
     "munich",
     "munich_drops",
     "munich_panel",

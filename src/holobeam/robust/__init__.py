@@ -17,6 +17,7 @@ from holobeam.robust.steps import (
     Step,
 )
 from holobeam.robust.timescales import TwoTimescale, follow_channel, two_timescale
+from holobeam.robust.tracking import follow_track
 from holobeam.robust.worst_case import WorstCase
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TwoTimescale",
     "WorstCase",
     "follow_channel",
+    "follow_track",
     "outage_rate",
     "robustness",
     "sample_average",

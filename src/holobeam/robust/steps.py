@@ -174,7 +174,7 @@ def refuse_cells(problem: AnyProblem, what: str) -> None:
         )
 
 
-def on_channels(problem: AnyProblem, h: Tensor, error_variance: Tensor) -> AnyProblem:
+def on_channels(problem: AnyProblem, h: Tensor, error_variance: Tensor | None) -> AnyProblem:
     """Copy of a problem with other channels to design on (and their span, for digital arrays)."""
     changes: dict[str, Any] = {"h": h.contiguous(), "error_variance": error_variance}
     if getattr(problem, "basis", None) is not None:
