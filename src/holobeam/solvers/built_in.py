@@ -304,4 +304,11 @@ BUILT_IN = (
         "fully connected phase shifters, K <= R, one subcarrier, radiated power",
         (("accumulate", False),),
     ),
+    Entry(
+        "ggml-imcsi",
+        "holobeam.solvers.meta_robust:RobustMetaPrecoding",
+        "ggml on worst-case channels of an error ball, with a product of errors as its loss",
+        "ggml paper (our readings); methods 18",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power, known error",
+    ),
 )
