@@ -151,7 +151,8 @@ def _pair(
     _, left, right = np.intersect1d(a.channel, b.channel, return_indices=True)
     if left.size < 2:
         return None
-    return getattr(a, quantity)[left], getattr(b, quantity)[right]
+    above, below = getattr(a, quantity), getattr(b, quantity)
+    return None if above is None or below is None else (above[left], below[right])
 
 
 def _test(where: str, sample: Floats) -> _Test:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from holobeam.errors import InputError, unknown_name
 from holobeam.solvers import registry
 from holobeam.studies.channel_tables import Channels, ChannelTable
+from holobeam.studies.knowledge import Knowledge, quick_tables, tables
 from holobeam.studies.reading import split_path
 from holobeam.studies.scenario import FrontendChoice, FrontendTable, Operation
 from holobeam.studies.spec import SolverTable, Study
@@ -41,6 +42,8 @@ class Case:
         How it is solved, and whether the utility is kept after each iteration.
     seed
         Of channels and of random starts.
+    knowledge
+        What is known of the channels, if not all.
     """
 
     channels: ChannelTable
@@ -51,6 +54,7 @@ class Case:
     starts: int
     history: bool
     seed: int
+    knowledge: Knowledge = field(default_factory=Knowledge)
 
     @cached_property
     def identity(self) -> str:
@@ -65,6 +69,7 @@ class Case:
             "starts": self.starts,
             "history": self.history,
             "seed": self.seed,
+            **self.knowledge.identity,
         }
         return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
@@ -232,6 +237,7 @@ def quickened(study: Study) -> Study:
         "sweep": {**study.sweep, **quick.sweep},
         "variations": quick.variations,
         "solvers": solvers,
+        **quick_tables(study),
     }
     if study.timing is not None:
         timing = study.timing
@@ -320,6 +326,7 @@ def _case(study: Study, table: SolverTable, point: Point) -> Case:
     tree: dict[str, Any] = {
         "channels": study.channels.model_dump(exclude_unset=True),
         "problem": study.problem.model_dump(exclude_unset=True),
+        **tables(study),
         "frontends": {
             name: made.model_dump(exclude_unset=True) for name, made in study.frontends.items()
         },
@@ -340,6 +347,7 @@ def _case(study: Study, table: SolverTable, point: Point) -> Case:
         channels = _CHANNELS.validate_python(tree["channels"])
         frontend = _FRONTEND.validate_python(tree["frontends"][frontend_name])
         problem = Operation.model_validate(tree["problem"])
+        knowledge = Knowledge.of(tree, table)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
@@ -357,6 +365,7 @@ def _case(study: Study, table: SolverTable, point: Point) -> Case:
         int(solver["starts"]),
         table.history,
         study.seed,
+        knowledge,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
+from holobeam.studies.knowledge import CsiTable, MotionTable, Slots
 from holobeam.studies.scenario import FrontendChoice, Operation
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
@@ -23,6 +24,8 @@ Quantity = Literal[
     "iterations",
     "dc_watts",
     "history",
+    "outage_rate",
+    "worst_rate",
 ]
 
 
@@ -39,6 +42,14 @@ class SolverTable(Table):
         Whether the solver is yet to come: it is left out, loudly, until it is registered.
     history
         Whether the utility after each iteration is kept.
+    design
+        Steps before the solver where channels are estimates (``[csi]``): ``denoise``,
+        ``noise-equivalent``, ``shrink-element``, ``shrink-vector``, ``sample-average``,
+        ``worst-case``.
+    slots
+        How slots of moving users (``[motion]``) are designed: ``cold`` from the solver's own start,
+        ``warm`` from where the last one ended, or ``converged``: cold, with the solver's own
+        number of iterations.
     """
 
     name: str
@@ -49,6 +60,8 @@ class SolverTable(Table):
     role: Role = "reference"
     awaited: bool = False
     history: bool = False
+    design: list[str] = Field(default_factory=list)
+    slots: Slots = "cold"
 
     @model_validator(mode="before")
     @classmethod
@@ -129,7 +142,7 @@ class Order(Table):
     below: str
     margin: float = 0.0
     ratio: PositiveFloat | None = None
-    quantity: Literal["sum_rate", "worst_user"] = "sum_rate"
+    quantity: Literal["sum_rate", "worst_user", "outage_rate", "worst_rate"] = "sum_rate"
     pooled: bool = False
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
@@ -245,6 +258,8 @@ class Study(Table):
         Axes: path (several joined by ``&`` get the same value) or a name whose values are tables.
     variations
         Settings varied one at a time about the nominal ones, over the same sweep.
+    csi, motion
+        What is known of channels: estimates, or channels that change from slot to slot.
     needs
         Solvers without which the study is skipped, loudly; until they are there, channels,
         front-ends and solvers may be missing.
@@ -259,6 +274,8 @@ class Study(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     channels: Channels | None = None
     problem: Operation = Field(default_factory=Operation)
+    csi: CsiTable | None = None
+    motion: MotionTable | None = None
     frontends: dict[str, FrontendChoice] = Field(default_factory=dict)
     solvers: list[SolverTable] = Field(default_factory=list)
     sweep: dict[str, list[Value]] = Field(default_factory=dict)

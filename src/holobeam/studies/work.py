@@ -21,6 +21,14 @@ from holobeam.solvers.solution import Solution
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.files import encode_table
 from holobeam.studies.idle import BUSY_CORES, Patience, Watch
+from holobeam.studies.knowledge import (
+    Judged,
+    estimated,
+    judge_estimates,
+    judge_motion,
+    prepared,
+    track_of,
+)
 from holobeam.studies.plan import Case, TimingUnit, Unit
 from holobeam.studies.source import Source
 
@@ -83,13 +91,18 @@ def _drawn(channels: ChannelTable, start: int, count: int, seed: int, device: st
 
 
 def pose(case: Case, start: int, stop: int, device: str = "cpu") -> AnyProblem:
-    """Pose the problem of a case for some of its channels."""
+    """Pose the problem of a case for some of its channels, each as often as it is estimated."""
     source = _drawn(case.channels, start, stop - start, case.seed, device)
-    return case.problem.problem(source, case.frontend.build(source))
+    problem = case.problem.problem(source, case.frontend.build(source))
+    csi = case.knowledge.csi
+    return problem if csi is None else estimated(problem, csi, case.seed, start)
 
 
 def answer(case: Case, problem: AnyProblem) -> Solution:
     """Solve a problem as a case says."""
+    if case.knowledge.design:
+        solver = prepared(case.solver, dict(case.options), case.starts, case.knowledge.design)
+        return solve(problem, solver, seed=case.seed, history=case.history)
     return solve(
         problem,
         case.solver,
@@ -139,15 +152,27 @@ def run_unit(unit: Unit, device: str = "cpu") -> Made:
         "device": device,
     }
     try:
-        solution = answer(unit.case, pose(unit.case, unit.start, unit.stop, device))
+        judged = judge(unit, pose(unit.case, unit.start, unit.stop, device))
     except UnsupportedError as error:
         content = encode_table(_nothing(), {**meta, "unsupported": str(error)})
         return Made(content, 0, time.perf_counter() - begin, str(error))
-    content = encode_table(_rows(unit, solution), meta)
+    content = encode_table(_rows(unit, judged), meta)
     return Made(content, unit.stop - unit.start, time.perf_counter() - begin)
 
 
-def _rows(unit: Unit, solution: Solution) -> pa.Table:
+def judge(unit: Unit, problem: AnyProblem) -> Solution | Judged:
+    """Solve a problem; average over estimates and slots where there are any."""
+    case, known = unit.case, unit.case.knowledge
+    if known.motion is not None:
+        count = unit.stop - unit.start
+        track = track_of(case.channels, known.motion, count, case.seed, unit.start)
+        solver = prepared(case.solver, dict(case.options), case.starts, ())
+        return judge_motion(known, problem, solver, track, case.seed)
+    solution = answer(case, problem)
+    return solution if known.csi is None else judge_estimates(solution, known.csi, case.seed)
+
+
+def _rows(unit: Unit, solution: Solution | Judged) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
@@ -168,7 +193,9 @@ def _rows(unit: Unit, solution: Solution) -> pa.Table:
         "violation": plain(solution.violation.double()),
         "dc_power": plain(solution.dc_power.double()),
     }
-    if solution.history is not None:
+    if isinstance(solution, Judged):
+        columns |= {name: plain(value) for name, value in solution.extra.items()}
+    elif solution.history is not None:
         columns["history"] = lists(plain(solution.history.double()))
     return pa.table(columns)
 
