@@ -18,6 +18,7 @@ from benchmarks import (
     binary,
     engine,
     hardware,
+    imperfect,
     kernels,
     meta,
     multicell,
@@ -25,6 +26,7 @@ from benchmarks import (
     published,
     surfaces,
     sweep,
+    who_wins,
 )
 from benchmarks.table import Table
 from holobeam import __version__
@@ -36,6 +38,8 @@ BENCHMARKS: dict[str, Callable[[], list[Table]]] = {
     "published": published.tables,
     "phase-shifters": phase_shifters.tables,
     "meta": meta.tables,
+    "imperfect": imperfect.tables,
+    "who-wins": who_wins.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,
     "multicell": multicell.tables,

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 import holobeam as hb
-from holobeam.channels import CellularDrops, LaplacianClusters, RelativeError, path_wise
+from holobeam.channels import (
+    CellularDrops,
+    LaplacianClusters,
+    PilotEstimate,
+    RelativeError,
+    path_wise,
+)
 from holobeam.errors import InputError, UnsupportedError
 from holobeam.robust import (
     Denoise,
@@ -15,6 +21,7 @@ from holobeam.robust import (
     WorstCase,
     robustness,
     sample_average,
+    training_combiner,
 )
 from holobeam.testing import gaussian
 
@@ -191,6 +198,24 @@ def test_many_cells_are_denoised_and_get_noise():
     assert float(solution.violation.max()) < 1e-9
     with pytest.raises(UnsupportedError, match="samples beside subcarriers"):
         Prepared(solver=solver, steps=("sample-average",))(cells)
+
+
+@pytest.mark.parametrize("kind", ["phase-shifters", "rhs", "dma", "digital"])
+def test_pilots_through_the_front_end(kind):
+    h = path_wise((4, 4), users=2).sample(50, seed=0)
+    frontend = hb.frontends.build(kind, hb.arrays.upa((4, 4), 1.0, 1 / 3), rf_chains=2)
+    shares = []
+    for slots in (2, 12):
+        combiner = training_combiner(frontend, slots, seed=0)
+        assert combiner.shape == (16, slots * (16 if kind == "digital" else 2))
+        seen = PilotEstimate(combiner, 20.0).observe(h, seed=1)
+        shares.append(float((seen.h - h).abs().square().sum() / h.abs().square().sum()))
+    assert shares[1] < shares[0]
+    problem = hb.Downlink(
+        seen.h, frontend, snr_db=10.0, true_h=h, error_variance=seen.error_variance
+    )
+    solution = Prepared(solver="vp", steps=("noise-equivalent",))(problem)
+    assert float(solution.sum_rate.mean()) > 1.0
 
 
 def test_bad_steps_are_named():

@@ -7,6 +7,7 @@ what the design is judged on. Steps (:class:`Denoise`, :class:`NoiseEquivalent`,
 
 from holobeam.robust.adversary import worst_error
 from holobeam.robust.evaluation import Robustness, outage_rate, robustness
+from holobeam.robust.pilots import training_combiner
 from holobeam.robust.sampled import SampledDownlink, sample_average
 from holobeam.robust.steps import (
     Denoise,
@@ -36,6 +37,7 @@ __all__ = [
     "outage_rate",
     "robustness",
     "sample_average",
+    "training_combiner",
     "two_timescale",
     "worst_error",
 ]
