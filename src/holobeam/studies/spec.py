@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
-from holobeam.studies.knowledge import CsiTable, MotionTable, Slots
+from holobeam.studies.knowledge import CsiTable, Design, MotionTable, Slots
 from holobeam.studies.scenario import FrontendChoice, Operation
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
@@ -60,7 +60,7 @@ class SolverTable(Table):
     role: Role = "reference"
     awaited: bool = False
     history: bool = False
-    design: list[str] = Field(default_factory=list)
+    design: list[Design] = Field(default_factory=list)
     slots: Slots = "cold"
 
     @model_validator(mode="before")
