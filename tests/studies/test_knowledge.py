@@ -214,5 +214,5 @@ def test_bad_tables_are_named(run, change, words):
 def test_only_channels_with_users_somewhere_can_move(run):
     text = MOTION.replace('"munich"', '"path-wise"')
     text = text.replace("power_dbm = 20", "snr_db = 10")
-    with pytest.raises(HolobeamError, match="do not say where users are"):
+    with pytest.raises(HolobeamError, match="say where users are"):
         run(text)

@@ -39,7 +39,7 @@ Design = Literal[
     "sample-average",
     "worst-case",
 ]
-"""Steps before a solver: those of :data:`holobeam.robust.steps.STEPS`, and the adversarial design."""
+"""Steps before a solver: those of ``holobeam.robust.steps.STEPS``, and the adversarial design."""
 
 
 class CsiTable(Table):
@@ -121,6 +121,17 @@ class Knowledge:
         csi = CsiTable.model_validate(tree["csi"]) if "csi" in tree else None
         motion = MotionTable.model_validate(tree["motion"]) if "motion" in tree else None
         return cls(csi, motion, tuple(table.design), table.slots)
+
+
+def misfit(study: Study) -> str | None:
+    """Reason why the tables of a study don't go together, or None."""
+    if study.motion is None:
+        return None
+    if study.csi is not None:
+        return "users move ([motion]) or channels are estimates ([csi]), not both"
+    if study.channels is not None and not isinstance(study.channels, Munich):
+        return 'only munich channels say where users are: [motion] needs model = "munich"'
+    return None
 
 
 def tables(study: Study) -> dict[str, Any]:

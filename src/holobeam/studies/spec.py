@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
-from holobeam.studies.knowledge import CsiTable, Design, MotionTable, Slots
+from holobeam.studies.knowledge import CsiTable, Design, MotionTable, Slots, misfit
 from holobeam.studies.scenario import FrontendChoice, Operation
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
@@ -296,6 +296,9 @@ class Study(Table):
             raise ValueError(
                 f"{lacking} missing; only a study that waits (needs = [...]) may do so"
             )
+        wrong = misfit(self)
+        if wrong is not None:
+            raise ValueError(wrong)
         return self
 
     @property
