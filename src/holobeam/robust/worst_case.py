@@ -14,7 +14,7 @@ from holobeam.problems.downlink import Downlink
 from holobeam.robust.adversary import worst_error
 from holobeam.robust.evaluation import known_variance
 from holobeam.robust.sampled import sample_average
-from holobeam.robust.steps import handed_back
+from holobeam.robust.steps import handed_back, on_samples
 from holobeam.solvers.base import AnyProblem, Solver, check_supported, make_generator, refusal
 from holobeam.solvers.registry import solver as named_solver
 from holobeam.solvers.solution import Solution
@@ -33,7 +33,8 @@ class WorstCase(Solver):
     solver
         Of the nominal design, a solver or its name.
     inner
-        Of the designs with samples; it must take subcarriers, as ``vp`` and ``wmmse-cd`` do.
+        Of the designs with samples, from the best design so far; it must take subcarriers, as
+        ``vp`` and ``wmmse-cd`` do.
     rounds
         Channels added.
     outage
@@ -76,7 +77,8 @@ class WorstCase(Solver):
         for _ in range(self.rounds):
             samples.append(problem.h + error)
             posed = sample_average(problem, torch.stack(samples))
-            found = as_solver(self.inner)(posed, generator=generator, **options)
+            start = on_samples(posed, best)
+            found = as_solver(self.inner)(posed, generator=generator, start=start, **options)
             design = handed_back(problem, found, self.name)
             error, rates = self._attacked(design, radius, generator)
             best, lowest = _higher(best, lowest, design, rates)
