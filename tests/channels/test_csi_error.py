@@ -230,3 +230,20 @@ def test_an_absent_user_survives_shrinking():
     h = gaussian((2, 1, 3, 8), 0)
     h[:, :, 1] = 0
     assert bool(torch.isfinite(shrunk_channels(h, torch.zeros(2, 3))).all())
+
+
+@given(st.integers(0, 10_000))
+def test_the_bound_behind_the_worst_channel_and_its_exact_form(seed):
+    # (h + e)^H (h + e) - h^H h - e^H e: a perturbation of rank 2, bounded by its norm in the paper.
+    h, e = gaussian((1, 6), seed), 0.4 * gaussian((1, 6), seed + 1)
+    change = h.mH @ e + e.mH @ h
+    values = torch.linalg.eigvalsh(change)
+    size, inner = h.norm() * e.norm(), (h.conj() * e).sum()
+    spread = (size.square() - inner.imag.square()).sqrt()
+    expected = torch.stack([inner.real - spread, inner.real + spread])
+    assert torch.allclose(values[[0, -1]], expected, atol=1e-9)
+    assert float(values[1:-1].abs().max()) < 1e-9
+    assert float(values[0]) >= -2.0 * float(size) - 1e-9
+    # What is dropped is never negative, so that the bound holds for the whole covariance.
+    whole = (h + e).mH @ (h + e) - h.mH @ h + 2.0 * size * torch.eye(6)
+    assert float(torch.linalg.eigvalsh(whole)[0]) > -1e-9
