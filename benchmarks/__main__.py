@@ -20,6 +20,7 @@ from benchmarks import (
     blind,
     engine,
     hardware,
+    imperfect,
     kernels,
     learned,
     learned_latency,
@@ -32,6 +33,7 @@ from benchmarks import (
     surfaces,
     sweep,
     unfolded,
+    who_wins,
 )
 from benchmarks.table import Table
 from holobeam import __version__
@@ -47,6 +49,8 @@ BENCHMARKS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "meta": meta.tables,
     "learned": learned.tables,
     "learned-table": learned_table.tables,
+    "imperfect": imperfect.tables,
+    "who-wins": who_wins.tables,
     "sweep": sweep.tables,
     "kernels": kernels.tables,
     "multicell": multicell.tables,

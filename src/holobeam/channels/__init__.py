@@ -12,10 +12,23 @@ from holobeam.channels.bundled import (
     munich_panel,
     surface_benchmark,
 )
+from holobeam.channels.csi_error import (
+    Estimate,
+    PilotEstimate,
+    RelativeError,
+    error_quantile,
+    error_radius,
+    sample_covariance,
+    shrunk_channels,
+)
+from holobeam.channels.denoising import AngularPrior, beamspace_wiener
 from holobeam.channels.drops import draw_drops
 from holobeam.channels.files import read_channels, write_channels
+from holobeam.channels.mobility import channel_track, faded, headings, moved
 from holobeam.channels.multicell import CellularDrops, draw_sector_drops, sector_channels
 from holobeam.channels.panel import Panel
+from holobeam.channels.path_error import PathError
+from holobeam.channels.path_model import PathModel, Paths
 from holobeam.channels.pathwise import (
     LaplacianClusters,
     PlanarPaths,
@@ -28,24 +41,40 @@ from holobeam.channels.pathwise import (
 from holobeam.channels.raypaths import RayPaths, subcarrier_offsets
 
 __all__ = [
+    "AngularPrior",
     "CellularDrops",
     "ChannelModel",
+    "Estimate",
     "LaplacianClusters",
     "Panel",
+    "PathError",
+    "PathModel",
+    "Paths",
+    "PilotEstimate",
     "PlanarPaths",
     "RayPaths",
     "Rayleigh",
+    "RelativeError",
     "SalehValenzuela",
     "SphericalWave",
     "SurfaceBenchmark",
+    "beamspace_wiener",
+    "channel_track",
     "draw_drops",
     "draw_sector_drops",
+    "error_quantile",
+    "error_radius",
+    "faded",
+    "headings",
+    "moved",
     "munich",
     "munich_drops",
     "munich_panel",
     "path_wise",
     "read_channels",
+    "sample_covariance",
     "sector_channels",
+    "shrunk_channels",
     "sparse_paths",
     "subcarrier_offsets",
     "surface_benchmark",

@@ -22,6 +22,7 @@ from holobeam.channels.base import (
     complex_normal,
     uniform,
 )
+from holobeam.channels.path_model import PathModel, Paths
 from holobeam.errors import InputError, check_choice, check_count
 from holobeam.units import db_to_linear
 
@@ -50,7 +51,7 @@ class Rayleigh(ChannelModel):
 
 
 @dataclass(frozen=True)
-class PlanarPaths(ChannelModel):
+class PlanarPaths(PathModel):
     """A few plane waves on a planar surface.
 
     ``h_k = I^(-1/2) sum_i alpha_i exp(j 2 pi d (m sin th cos ph + l sin th sin ph))`` for element
@@ -99,19 +100,22 @@ class PlanarPaths(ChannelModel):
         """Mean power of one entry: the mean of the path variances."""
         return sum(self.path_variances) / len(self.path_variances)
 
-    def draw(
-        self, count: int, generator: torch.Generator
-    ) -> Complex[Tensor, "count 1 users antennas"]:
-        """Draw ``count`` channels."""
+    def draw_paths(self, count: int, generator: torch.Generator) -> Paths:
+        """Draw gains (of the printed columns) and the angles theta and phi."""
         size = (count, self.users, len(self.path_variances))
         variances = torch.tensor(self.path_variances, dtype=torch.float64)
         gains = complex_normal(size, generator) * (variances / len(variances)).sqrt()
         theta = uniform(size, -math.pi / 2, math.pi / 2, generator)
         phi = uniform(size, -math.pi / 2, math.pi / 2, generator)
+        return Paths(gains, torch.stack([theta, phi], dim=3))
+
+    def combine(self, paths: Paths) -> Complex[Tensor, "batch 1 users antennas"]:
+        """Channels that paths add up to."""
+        gains, (theta, phi) = paths.gain, paths.angles.unbind(dim=3)
         first = phase_ramp(self.spacing * theta.sin() * phi.cos(), self.shape[0])
         second = phase_ramp(self.spacing * theta.sin() * phi.sin(), self.shape[1])
         columns = torch.einsum("bkp,bkpm,bkpl->bkml", gains, first, second)
-        return columns.conj().resolve_conj().reshape(count, 1, self.users, self.antennas)
+        return columns.conj().resolve_conj().reshape(-1, 1, self.users, self.antennas)
 
 
 def path_wise(
@@ -129,7 +133,7 @@ def sparse_paths(
 
 
 @dataclass(frozen=True)
-class SalehValenzuela(ChannelModel):
+class SalehValenzuela(PathModel):
     """Paths from all around on a half-wavelength linear array.
 
     ``h_k = g sum_p alpha_p a(phi_p)`` with ``alpha ~ CN(0, 1)``, ``phi ~ U(0, 2 pi)`` and
@@ -168,23 +172,28 @@ class SalehValenzuela(ChannelModel):
         """Mean power of one entry: 1, or P/N."""
         return 1.0 if self.normalization == "unit" else self.paths / self.antennas
 
-    def draw(
-        self, count: int, generator: torch.Generator
-    ) -> Complex[Tensor, "count subcarriers users antennas"]:
-        """Draw ``count`` channels."""
+    def draw_paths(self, count: int, generator: torch.Generator) -> Paths:
+        """Draw gains (of the printed columns), angles and, over a band, delays."""
         size = (count, self.users, self.paths)
         gains = complex_normal(size, generator) * math.sqrt(self.mean_gain / self.paths)
         phi = uniform(size, 0.0, 2 * math.pi, generator)
-        # Rows are h_k^H: the conjugate of the steering vector as printed.
-        steering = phase_ramp(-phi.sin() / 2, self.antennas)
         if self.subcarriers == 1:
-            return torch.einsum("bkp,bkpn->bkn", gains.conj(), steering).unsqueeze(1)
-        turns = phase_ramp(uniform(size, 0.0, self.longest_delay, generator), self.subcarriers)
-        return torch.einsum("bkp,bkpf,bkpn->bfkn", gains.conj(), turns, steering)
+            return Paths(gains, phi.unsqueeze(3))
+        delay = uniform(size, 0.0, self.longest_delay, generator)
+        return Paths(gains, phi.unsqueeze(3), delay)
+
+    def combine(self, paths: Paths) -> Complex[Tensor, "batch f users antennas"]:
+        """Channels that paths add up to."""
+        # Rows are h_k^H: the conjugate of the steering vector as printed.
+        steering = phase_ramp(-paths.angles[..., 0].sin() / 2, self.antennas)
+        if paths.delay is None:
+            return torch.einsum("bkp,bkpn->bkn", paths.gain.conj(), steering).unsqueeze(1)
+        turns = phase_ramp(paths.delay, self.subcarriers)
+        return torch.einsum("bkp,bkpf,bkpn->bfkn", paths.gain.conj(), turns, steering)
 
 
 @dataclass(frozen=True)
-class LaplacianClusters(ChannelModel):
+class LaplacianClusters(PathModel):
     """Clusters of rays with Laplacian angles on a half-wavelength linear array.
 
     Row k is ``(C I)^(-1/2) sum g exp(-j pi n sin phi)`` over C clusters of I rays,
@@ -217,16 +226,18 @@ class LaplacianClusters(ChannelModel):
         """Mean power of one entry: 1."""
         return 1.0
 
-    def draw(
-        self, count: int, generator: torch.Generator
-    ) -> Complex[Tensor, "count 1 users antennas"]:
-        """Draw ``count`` channels."""
+    def draw_paths(self, count: int, generator: torch.Generator) -> Paths:
+        """Draw gains and angles of all rays."""
         size = (count, self.users, self.clusters, self.rays)
         centre = uniform((*size[:3], 1), 0.0, 2 * math.pi, generator)
         phi = centre + math.radians(self.spread_deg) * _laplace(size, generator)
         gains = complex_normal(size, generator) / math.sqrt(self.clusters * self.rays)
-        steering = phase_ramp(-phi.sin().flatten(2) / 2, self.antennas)
-        return torch.einsum("bkp,bkpn->bkn", gains.flatten(2), steering).unsqueeze(1)
+        return Paths(gains.flatten(2), phi.flatten(2).unsqueeze(3))
+
+    def combine(self, paths: Paths) -> Complex[Tensor, "batch 1 users antennas"]:
+        """Channels that rays add up to."""
+        steering = phase_ramp(-paths.angles[..., 0].sin() / 2, self.antennas)
+        return torch.einsum("bkp,bkpn->bkn", paths.gain, steering).unsqueeze(1)
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,7 @@ def fair_loss(
     Source: ggml paper and its authors' code; docs/methods.md, section 17.
     """
     users = received.shape[2]
-    power = torch.addcmul(received.real.square(), received.imag, received.imag)
-    own = torch.eye(users, dtype=torch.bool, device=power.device)
-    interference = power.masked_fill(own, 0.0).sum(dim=2) + noise
-    signal = power.diagonal(dim1=1, dim2=2)
+    signal, interference = _heard(received, noise)
     rates = torch.log1p(signal / interference) / math.log(2.0)
     value = -(user_weights * rates).mean(dim=1)
     along = -user_weights / users
@@ -93,12 +90,53 @@ def fair_loss(
         away = rates - rates.mean(dim=1, keepdim=True)
         value = value + beta * away.square().sum(dim=1) / (users - 1)
         along = along + (2.0 * beta / (users - 1)) * away
+    return value, _through_rates(along, signal, interference, received)
+
+
+def product_loss(
+    received: Complex[Tensor, "batch users users"],
+    noise: Float[Tensor, "batch users"],
+    user_weights: Float[Tensor, "batch users"],
+    beta: float = 0.0,
+) -> tuple[Float[Tensor, " batch"], Complex[Tensor, "batch users users"]]:
+    """``E + beta Var(e)`` of the errors ``e_k = 2^(-r_k)``, and its gradient in ``received``.
+
+    ``E = prod_k e_k^(alpha_k / K)``, the geometric mean for equal weights; the variance is unbiased
+    and unweighted.
+
+    Notes
+    -----
+    Source: ggml paper, its robust loss; docs/methods.md, section 18.
+    """
+    users = received.shape[2]
+    signal, interference = _heard(received, noise)
+    errors = interference / (signal + interference)
+    mean = torch.exp((user_weights * errors.log()).sum(dim=1, keepdim=True) / users)
+    value, slope = mean[:, 0], mean * user_weights / users
+    if beta != 0.0 and users > 1:
+        away = errors - errors.mean(dim=1, keepdim=True)
+        value = value + beta * away.square().sum(dim=1) / (users - 1)
+        slope = slope + (2.0 * beta / (users - 1)) * away * errors
+    # e_k de_k/dr_k = -ln 2 e_k; the slope above is already e_k dL/de_k.
+    return value, _through_rates(-math.log(2.0) * slope, signal, interference, received)
+
+
+def _heard(received: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Powers of each user's own stream, and of everything else with the noise."""
+    power = torch.addcmul(received.real.square(), received.imag, received.imag)
+    own = torch.eye(received.shape[2], dtype=torch.bool, device=power.device)
+    interference = power.masked_fill(own, 0.0).sum(dim=2) + noise
+    return power.diagonal(dim1=1, dim2=2), interference
+
+
+def _through_rates(along: Tensor, signal: Tensor, interference: Tensor, received: Tensor) -> Tensor:
+    """Gradient in what is received, from that in the rates: ``dL/dRe + j dL/dIm``."""
     along = along * (2.0 / math.log(2.0))
-    others = (~own).to(power.dtype)
+    others = 1.0 - torch.eye(received.shape[2], dtype=signal.dtype, device=signal.device)
     factor = torch.addcmul(
         (along / (signal + interference)).unsqueeze(2),
         (along / interference).unsqueeze(2),
         others,
         value=-1.0,
     )
-    return value, factor * received
+    return factor * received

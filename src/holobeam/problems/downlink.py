@@ -50,6 +50,9 @@ class Downlink:
         ``log max(R, 0.01)``).
     true_h
         Same shape as ``h``: what the designs are judged on when ``h`` is only an estimate.
+    error_variance
+        What is known of the estimate's error: mean power of one entry, a number, ``(K,)`` or
+        ``(B, K)``, >= 0. Plain solvers don't look at it, robust ones do.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class Downlink:
     user_weights: Float[Tensor, "batch users"]
     utility_name: Utility
     true_h: Tensor | None
+    error_variance: Float[Tensor, "batch users"] | None
     basis: Tensor | None
 
     def __init__(
@@ -88,6 +92,7 @@ class Downlink:
         weights: Tensor | None = None,
         utility: Utility = "sum_rate",
         true_h: Tensor | None = None,
+        error_variance: float | Tensor | None = None,
     ) -> None:
         h = inputs.channels("h", h)
         inputs.frontend_fits(frontend, h)
@@ -104,6 +109,7 @@ class Downlink:
             "user_weights": inputs.weights(weights, h),
             "utility_name": inputs.utility(utility),
             "true_h": None if true_h is None else inputs.true_channels(true_h, h),
+            "error_variance": inputs.variance(error_variance, (h.shape[0], h.shape[2]), h),
             "basis": _span(h) if frontend.is_digital and place != "per_rf_chain" else None,
         }
         for name, value in values.items():
@@ -354,6 +360,7 @@ class Downlink:
                     ("power", self.power),
                     ("user_weights", self.user_weights),
                     ("true_h", self.true_h),
+                    ("error_variance", self.error_variance),
                     ("basis", self.basis),
                 )
             }

@@ -145,6 +145,16 @@ def user_weights(value: Tensor | None, shape: tuple[int, ...], h: Tensor) -> Ten
     return broadcast("weights", tensor, shape, h)
 
 
+def variance(value: float | Tensor | None, shape: tuple[int, ...], h: Tensor) -> Tensor | None:
+    """Return the error variance of each user's entries, or None where nothing is known of it."""
+    if value is None:
+        return None
+    tensor = check_finite("error_variance", real_tensor("error_variance", value, h))
+    if bool((tensor < 0).any()):
+        raise InputError("error_variance", f"got {float(tensor.min()):g}", "it must be >= 0")
+    return broadcast("error_variance", tensor, shape, h)
+
+
 def real_tensor(name: str, value: float | Tensor, h: Tensor) -> Tensor:
     """Return a number or real tensor in the precision and on the device of h."""
     # A Python number must not pass through torch's default single precision.

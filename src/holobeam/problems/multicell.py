@@ -54,6 +54,9 @@ class MultiCell:
         User weights, ``(K,)``, ``(L, K)`` or ``(B, L, K)``, >= 0; 1 by default.
     true_h
         Same shape as ``h``: what the designs are judged on when ``h`` is only an estimate.
+    error_variance
+        What is known of the estimate's error: mean power of one entry, a number or anything that
+        broadcasts to ``(B, L, L, K)``, >= 0. Plain solvers don't look at it, robust ones do.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class MultiCell:
     streams: int
     user_weights: Float[Tensor, "batch cells users"]
     true_h: Tensor | None
+    error_variance: Float[Tensor, "batch cells cells users"] | None
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class MultiCell:
         streams: int = 1,
         weights: Tensor | None = None,
         true_h: Tensor | None = None,
+        error_variance: float | Tensor | None = None,
     ) -> None:
         h = cell_inputs.channels("h", h)
         several = cell_inputs.frontends(frontend, h)
@@ -110,6 +115,7 @@ class MultiCell:
             "streams": cell_inputs.streams(streams, h),
             "user_weights": cell_inputs.weights(weights, h),
             "true_h": None if true_h is None else cell_inputs.true_channels(true_h, h),
+            "error_variance": inputs.variance(error_variance, tuple(h.shape[:4]), h),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -308,7 +314,7 @@ class MultiCell:
 
     def take(self, rows: Tensor) -> MultiCell:
         """Restrict the problem to some channels of the batch."""
-        names = ("h", "noise_power", "power", "user_weights", "true_h")
+        names = ("h", "noise_power", "power", "user_weights", "true_h", "error_variance")
         values = {name: getattr(self, name) for name in names}
         return self.with_(**{k: None if v is None else v[rows] for k, v in values.items()})
 

@@ -52,6 +52,10 @@ def per_channel(series: Series, quantity: str) -> Floats | None:
             found = series.worst_user
         case "snr_db":
             found = series.snr_db
+        case "outage_rate":
+            found = series.outage_rate
+        case "worst_rate":
+            found = series.worst_rate
         case "rate_per_user":
             found = series.rates.mean(axis=1)
         case "iterations":

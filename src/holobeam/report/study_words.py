@@ -28,6 +28,8 @@ AXES: dict[str, tuple[str, str]] = {
 
 LAST_PARTS: dict[str, tuple[str, str]] = {
     "rf_chains": ("RF chains R", ""),
+    "delta": ("power of the error over the channel's, delta", ""),
+    "speed": ("speed", "m/s"),
     "max_iterations": ("iterations at most", ""),
     "attenuation": ("attenuation", "1/m"),
     "insertion_loss_db": ("insertion loss", "dB"),
@@ -45,6 +47,8 @@ QUANTITIES: dict[str, str] = {
     "outage_user": "user rate at 5 % outage (bit/s/Hz)",
     "median": "median sum rate (bit/s/Hz)",
     "snr_db": "SNR (dB)",
+    "outage_rate": "sum rate at 5 % outage over errors (bit/s/Hz)",
+    "worst_rate": "worst-case sum rate over errors (bit/s/Hz)",
     "milliseconds": "time per channel (ms)",
     "iterations": "iterations",
     "dc_watts": "DC power (W)",

@@ -335,6 +335,13 @@ BUILT_IN = (
         (("accumulate", False),),
     ),
     Entry(
+        "ggml-imcsi",
+        "holobeam.solvers.meta_robust:RobustMetaPrecoding",
+        "ggml on worst-case channels of an error ball, with a product of errors as its loss",
+        "ggml paper (our readings); methods 18",
+        "fully connected phase shifters, K <= R, one subcarrier, radiated power, known error",
+    ),
+    Entry(
         "unrolled-mmse",
         _LEARNED,
         "learned moves of all amplitudes at once, ten layers gone through twice; any size, any K",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -20,6 +21,9 @@ from holobeam.solvers.phase_shifters import PhaseShifterSolver
 from holobeam.solvers.reduced import needs_full_connection
 from holobeam.solvers.reduced_loss import unit_problem
 from holobeam.solvers.starts import matched_control, random_control, relaxed
+
+Judge = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""Loss of what users receive, noise, user weights and beta; and its gradient."""
 
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 """Adam's two decays and its epsilon."""
@@ -133,12 +137,15 @@ class Precoding:
         As in :class:`~holobeam.solvers.reduced_loss.UnitProblem`, ``noise`` ``(B, K)``.
     beta
         Weight of the variance of the rates.
+    judge
+        Value and slope of what is received, :func:`fair_loss` by default.
     """
 
     h: Complex[Tensor, "batch users antennas"]
     noise: Float[Tensor, "batch users"]
     user_weights: Float[Tensor, "batch users"]
     beta: float
+    judge: Judge = fair_loss
 
     def slopes(
         self,
@@ -147,7 +154,7 @@ class Precoding:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``L``, ``H F`` and ``W``, what leads to the gradients, and that in D."""
         e = self.h @ analog
-        value, w = fair_loss(e @ digital, self.noise, self.user_weights, self.beta)
+        value, w = self.judge(e @ digital, self.noise, self.user_weights, self.beta)
         return value, e, w, e.mH @ w
 
     def analog_gradient(self, analog: Tensor, digital: Tensor) -> Tensor:

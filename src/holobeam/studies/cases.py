@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.computed import Computation
+from holobeam.studies.knowledge import Knowledge
 from holobeam.studies.scenario import FrontendTable, Operation
 
 FORMAT = 1
@@ -28,6 +29,8 @@ class Case:
         How it is solved, and whether the utility is kept after each iteration.
     seed
         Of channels and of random starts.
+    knowledge
+        What is known of the channels, if not all.
     """
 
     channels: ChannelTable
@@ -38,6 +41,7 @@ class Case:
     starts: int
     history: bool
     seed: int
+    knowledge: Knowledge = field(default_factory=Knowledge)
 
     @cached_property
     def identity(self) -> str:
@@ -52,6 +56,7 @@ class Case:
             "starts": self.starts,
             "history": self.history,
             "seed": self.seed,
+            **self.knowledge.identity,
         }
         return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 

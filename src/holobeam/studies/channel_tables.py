@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Complex, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -193,8 +193,7 @@ class Munich(ChannelTable):
     def source(self, count: int, seed: int, start: int = 0) -> Source:
         """Trace channels of drops ``start .. start + count - 1``."""
         panel = munich_panel(self.shape, self.spacing)
-        noise = noise_power_dbm(self.noise_bandwidth or self.bandwidth, self.noise_figure_db)
-        offsets = subcarrier_offsets(self.subcarriers, self.bandwidth)
+        noise, offsets = self._band()
         drops = self._drops(start + count, seed)[start:]
         h = munich().channel(panel, drops, noise_dbm=noise, subcarriers=offsets, squint=self.squint)
         text = (
@@ -202,6 +201,27 @@ class Munich(ChannelTable):
         )
         relative = 1.0 + offsets / MUNICH_FREQUENCY
         return Source(h, panel.array, True, text, relative)
+
+    def track(
+        self, count: int, seed: int, start: int, speed: float, times: Float[Tensor, " slots"]
+    ) -> Complex[Tensor, "slots batch subcarriers users antennas"]:
+        """Channels of the same drops as their users move on, each in a direction of its own."""
+        noise, offsets = self._band()
+        return models.channel_track(
+            munich(),
+            munich_panel(self.shape, self.spacing),
+            self._drops(start + count, seed)[start:],
+            velocity=models.headings(munich().users, speed, seed),
+            times=times,
+            noise_dbm=noise,
+            subcarriers=offsets,
+            squint=self.squint,
+        )
+
+    def _band(self) -> tuple[float, Tensor]:
+        """Noise power in dBm, and offsets of the subcarriers."""
+        noise = noise_power_dbm(self.noise_bandwidth or self.bandwidth, self.noise_figure_db)
+        return noise, subcarrier_offsets(self.subcarriers, self.bandwidth)
 
     def _drops(self, stop: int, seed: int) -> Int[Tensor, "drops users"]:
         if self.drops == "random":

@@ -15,6 +15,7 @@ from holobeam.solvers import registry
 from holobeam.studies.cases import AnyCase, Case, ComputedCase, TimingUnit, Unit
 from holobeam.studies.channel_tables import Channels, ChannelTable
 from holobeam.studies.computed import Computation, Computations
+from holobeam.studies.knowledge import Knowledge, quick_tables, tables
 from holobeam.studies.reading import split_path
 from holobeam.studies.scenario import FrontendChoice, FrontendTable, Operation
 from holobeam.studies.spec import SolverTable, Study
@@ -159,6 +160,7 @@ def quickened(study: Study) -> Study:
         "sweep": {**study.sweep, **quick.sweep},
         "variations": quick.variations,
         "solvers": solvers,
+        **quick_tables(study),
     }
     if study.timing is not None:
         timing = study.timing
@@ -256,6 +258,7 @@ def _case(study: Study, table: SolverTable, point: Point) -> AnyCase:
         channels = _CHANNELS.validate_python(tree["channels"])
         frontend = _FRONTEND.validate_python(tree["frontends"][frontend_name])
         problem = Operation.model_validate(tree["problem"])
+        knowledge = Knowledge.of(tree, table)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
@@ -263,7 +266,17 @@ def _case(study: Study, table: SolverTable, point: Point) -> AnyCase:
             f"{study.name}: {where}", f"{first['msg'].lower()} at {point.label}", "mend the axis"
         ) from None
     starts = int(solver["starts"])
-    return Case(channels, frontend, problem, table.name, options, starts, table.history, study.seed)
+    return Case(
+        channels,
+        frontend,
+        problem,
+        table.name,
+        options,
+        starts,
+        table.history,
+        study.seed,
+        knowledge,
+    )
 
 
 def _tree(study: Study) -> dict[str, Any]:
@@ -281,6 +294,7 @@ def _tree(study: Study) -> dict[str, Any]:
     return {
         "channels": study.channels.model_dump(exclude_unset=True),
         "problem": study.problem.model_dump(exclude_unset=True),
+        **tables(study),
         "frontends": frontends,
         "solvers": solvers,
     }

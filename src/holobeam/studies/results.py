@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 OUTAGE = 0.05
 """Share of users that are below the rate that is called that at outage."""
 
+ESTIMATED = ("outage_rate", "worst_rate")
+"""Columns that units of designs on estimates have besides."""
+
 CONTENDED = 0.35
 """Cores that others kept busy while a time was measured, above which it does not count as idle."""
 
@@ -42,6 +45,9 @@ class Series:
         ``(B, iterations + 1)`` best utility so far, or None.
     unsupported
         Why there are no channels, or an empty text.
+    outage_rate, worst_rate
+        ``(B,)`` sum rates of designs on estimates: missed with 5 % of the errors, and mean worst
+        case over the ball; or None.
     """
 
     point: Point
@@ -54,6 +60,8 @@ class Series:
     dc_power: Floats
     history: Floats | None = None
     unsupported: str = ""
+    outage_rate: Floats | None = None
+    worst_rate: Floats | None = None
 
     @property
     def sum_rate(self) -> Floats:
@@ -261,6 +269,9 @@ def _columns(table: Any) -> dict[str, Any]:
         if name in table.column_names and table[name].null_count == 0:
             flat = table[name].combine_chunks().flatten().to_numpy()
             found[name] = flat.reshape(rows, -1)
+    for name in ESTIMATED:
+        if name in table.column_names:
+            found[name] = table[name].to_numpy()
     return found
 
 
@@ -284,6 +295,7 @@ def _joined(entry: Entry, parts: Sequence[tuple[int, dict[str, Any]]]) -> Series
         join("violation"),
         join("dc_power"),
         history,
+        **{name: join(name) for name in ESTIMATED if all(name in part for part in columns)},
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from holobeam.studies.channel_tables import Channels, Table
 from holobeam.studies.computed import Computations
+from holobeam.studies.knowledge import CsiTable, Design, MotionTable, Slots, misfit
 from holobeam.studies.scenario import FrontendChoice, Operation
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
@@ -26,6 +27,19 @@ Quantity = Literal[
     "iterations",
     "dc_watts",
     "history",
+    "outage_rate",
+    "worst_rate",
+]
+
+
+Compared = Literal[
+    "sum_rate",
+    "worst_user",
+    "outage_user",
+    "snr_db",
+    "decades",
+    "outage_rate",
+    "worst_rate",
 ]
 
 
@@ -42,6 +56,14 @@ class SolverTable(Table):
         Whether the solver is yet to come: it is left out, loudly, until it is registered.
     history
         Whether the utility after each iteration is kept.
+    design
+        Steps before the solver where channels are estimates (``[csi]``): ``denoise``,
+        ``noise-equivalent``, ``shrink-element``, ``shrink-vector``, ``sample-average``,
+        ``worst-case``.
+    slots
+        How slots of moving users (``[motion]``) are designed: ``cold`` from the solver's own start,
+        ``warm`` from where the last one ended, or ``converged``: cold, with the solver's own
+        number of iterations.
     """
 
     name: str
@@ -52,6 +74,8 @@ class SolverTable(Table):
     role: Role = "reference"
     awaited: bool = False
     history: bool = False
+    design: list[Design] = Field(default_factory=list)
+    slots: Slots = "cold"
 
     @model_validator(mode="before")
     @classmethod
@@ -136,7 +160,9 @@ class Order(Table):
     below: str
     margin: float = 0.0
     ratio: PositiveFloat | None = None
-    quantity: Literal["sum_rate", "worst_user", "outage_user", "snr_db", "decades"] = "sum_rate"
+    quantity: Literal[
+        "sum_rate", "worst_user", "outage_user", "snr_db", "decades", "outage_rate", "worst_rate"
+    ] = "sum_rate"
     pooled: bool = False
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
@@ -254,6 +280,8 @@ class Study(Table):
         Settings varied one at a time about the nominal ones, over the same sweep.
     computed
         A computation instead of channels, problem and front-ends; solvers are then its methods.
+    csi, motion
+        What is known of channels: estimates, or channels that change from slot to slot.
     needs
         Solvers without which the study is skipped, loudly; until they are there, channels,
         front-ends and solvers may be missing.
@@ -269,6 +297,8 @@ class Study(Table):
     channels: Channels | None = None
     computed: Computations | None = None
     problem: Operation = Field(default_factory=Operation)
+    csi: CsiTable | None = None
+    motion: MotionTable | None = None
     frontends: dict[str, FrontendChoice] = Field(default_factory=dict)
     solvers: list[SolverTable] = Field(default_factory=list)
     sweep: dict[str, list[Value]] = Field(default_factory=dict)
@@ -291,6 +321,9 @@ class Study(Table):
             raise ValueError(
                 f"{lacking} missing; only a study that waits (needs = [...]) may do so"
             )
+        wrong = misfit(self)
+        if wrong is not None:
+            raise ValueError(wrong)
         return self
 
     def _computed_whole(self) -> Study:

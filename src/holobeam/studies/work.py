@@ -22,6 +22,14 @@ from holobeam.studies.cases import AnyCase, Case, ComputedCase, TimingUnit, Unit
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.files import encode_table
 from holobeam.studies.idle import BUSY_CORES, Patience, Watch
+from holobeam.studies.knowledge import (
+    Judged,
+    estimated,
+    judge_estimates,
+    judge_motion,
+    prepared,
+    track_of,
+)
 from holobeam.studies.source import Source
 
 if TYPE_CHECKING:
@@ -83,13 +91,18 @@ def _drawn(channels: ChannelTable, start: int, count: int, seed: int, device: st
 
 
 def pose(case: Case, start: int, stop: int, device: str = "cpu") -> AnyProblem:
-    """Pose the problem of a case for some of its channels."""
+    """Pose the problem of a case for some of its channels, each as often as it is estimated."""
     source = _drawn(case.channels, start, stop - start, case.seed, device)
-    return case.problem.problem(source, case.frontend.build(source))
+    problem = case.problem.problem(source, case.frontend.build(source))
+    csi = case.knowledge.csi
+    return problem if csi is None else estimated(problem, csi, case.seed, start)
 
 
 def answer(case: Case, problem: AnyProblem) -> Solution:
     """Solve a problem as a case says."""
+    if case.knowledge.design:
+        solver = prepared(case.solver, dict(case.options), case.starts, case.knowledge.design)
+        return solve(problem, solver, seed=case.seed, history=case.history)
     return solve(
         problem,
         case.solver,
@@ -160,7 +173,19 @@ def _table(unit: Unit, device: str) -> pa.Table:
     case = unit.case
     if isinstance(case, ComputedCase):
         return _computed_rows(unit, case)
-    return _rows(unit, answer(case, pose(case, unit.start, unit.stop, device)))
+    return _rows(unit, judge(unit, case, pose(case, unit.start, unit.stop, device)))
+
+
+def judge(unit: Unit, case: Case, problem: AnyProblem) -> Solution | Judged:
+    """Solve a problem; average over estimates and slots where there are any."""
+    known = case.knowledge
+    if known.motion is not None:
+        count = unit.stop - unit.start
+        track = track_of(case.channels, known.motion, count, case.seed, unit.start)
+        solver = prepared(case.solver, dict(case.options), case.starts, ())
+        return judge_motion(known, problem, solver, track, case.seed)
+    solution = answer(case, problem)
+    return solution if known.csi is None else judge_estimates(solution, known.csi, case.seed)
 
 
 def _lists(values: Any) -> pa.ListArray:
@@ -193,7 +218,7 @@ def _computed_rows(unit: Unit, case: ComputedCase) -> pa.Table:
     return pa.table(columns)
 
 
-def _rows(unit: Unit, solution: Solution) -> pa.Table:
+def _rows(unit: Unit, solution: Solution | Judged) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
@@ -210,7 +235,9 @@ def _rows(unit: Unit, solution: Solution) -> pa.Table:
         "violation": plain(solution.violation.double()),
         "dc_power": plain(solution.dc_power.double()),
     }
-    if solution.history is not None:
+    if isinstance(solution, Judged):
+        columns |= {name: plain(value) for name, value in solution.extra.items()}
+    elif solution.history is not None:
         columns["history"] = _lists(plain(solution.history.double()))
     return pa.table(columns)
 
