@@ -45,6 +45,8 @@ QUANTITY_WORDS = {
     "outage_user": " (user rate at 5 % outage)",
     "snr_db": " (dB of SNR)",
     "decades": " (decades)",
+    "outage_rate": " (sum rate at 5 % outage over errors)",
+    "worst_rate": " (worst case over errors)",
 }
 
 FEASIBLE = 1e-6

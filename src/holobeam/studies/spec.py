@@ -160,9 +160,7 @@ class Order(Table):
     below: str
     margin: float = 0.0
     ratio: PositiveFloat | None = None
-    quantity: Literal[
-        "sum_rate", "worst_user", "outage_user", "snr_db", "decades", "outage_rate", "worst_rate"
-    ] = "sum_rate"
+    quantity: Compared = "sum_rate"
     pooled: bool = False
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
