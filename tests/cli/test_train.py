@@ -104,7 +104,7 @@ def steps_done(out):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("unrolled-mse",), "did you mean unrolled-mmse?"),
+        (("unrolled-mse",), "did you mean unrolled-mmse"),
         (("missing.toml",), "missing.toml"),
         (("unrolled-mmse", "--set", "settings.stps=3"), "did you mean steps"),
         (("unrolled-mmse", "--set", "options.depth=3"), "depth"),

@@ -348,6 +348,7 @@ _EFFORT = {
     "digital": 3.0,
     "ps": 3.0,
     "dma": 8.0,
+    "learned": 0.5,
     "rhs": 4.0,
     "binary": 5.0,
     "mmse": 3.0,
