@@ -61,7 +61,8 @@ def test_a_fixed_control_is_kept_and_v_is_at_least_rzf():
     problem, _ = city()
     control = problem.frontend.sample(4, torch.Generator().manual_seed(0), problem.h.dtype, "cpu")
     found = follow_channel(problem, control)
-    assert torch.equal(found.control, control)
+    # Projected onto its set once more: last digits may move.
+    torch.testing.assert_close(found.control, control, rtol=0, atol=1e-12)
     link = problem.link(control)
     start = hb.solvers.starts.digital_start(problem, link)
     assert bool((found.sum_rate >= problem.rates(link, start).sum(dim=1) - 1e-9).all())
