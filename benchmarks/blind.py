@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -19,8 +21,11 @@ LAYOUTS = ("edge-far", "edge", "line", "ring")
 STARTS = 16
 
 
-def tables() -> list[Table]:
-    return [_ceilings(), _groups(), _starts()]
+def tables(full: bool) -> Iterator[Table]:
+    yield _ceilings()
+    if full:
+        yield _groups()
+        yield _starts()
 
 
 def _problem(layout: str) -> hb.Downlink:

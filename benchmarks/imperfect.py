@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,14 @@ DRAWS = 20
 NOISE_DBM = -85.0
 
 
-def tables() -> list[Table]:
-    return [steps(), worst_cases(), meta(), timescales(), moving()]
+def tables(full: bool) -> Iterator[Table]:
+    yield steps()
+    yield worst_cases()
+    if full:
+        # 300 epochs of networks on every channel and error.
+        yield meta()
+    yield timescales()
+    yield moving()
 
 
 def channels(count: int = 100) -> Tensor:

@@ -46,7 +46,11 @@ def points() -> list[dict[str, float]]:
     return found
 
 
-def tables(count: int = 32, solvers: tuple[str, ...] = tuple(SOLVERS)) -> list[Table]:
+def tables(full: bool) -> list[Table]:
+    return contest(32 if full else 8)
+
+
+def contest(count: int, solvers: tuple[str, ...] = tuple(SOLVERS)) -> list[Table]:
     names = tuple(name for name in SOLVERS if name in solvers)
     rates = Table(
         f"Who wins: {count} channels of the generator, bits/s/Hz per user less `wmmse-digital`'s",
