@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import torch
 
 import holobeam as hb
 from benchmarks.table import Table
+from holobeam.demo.scenario import munich_scenario, problem_at
 from holobeam.frozen import instances, record
 from holobeam.learned import zoo
 from holobeam.learned.validation import Score, paired
@@ -38,6 +40,7 @@ def tables(full: bool) -> Iterator[Table]:
     yield shares()
     yield models()
     yield refined()
+    yield against()
     yield transfer(256 if full else 64)
 
 
@@ -133,6 +136,41 @@ def refined() -> Table:
         else:
             table.add(*cells, "", "")
     return table
+
+
+def against() -> Table:
+    """Rate against time, beside the optimisers."""
+    table = Table(
+        "Rate and CPU milliseconds a channel, all channels as one batch, one thread, complex64",
+        ("solver", "5 x 5, 10 dB: rate", "ms", "Munich, 16 x 16, 20 dBm: rate", "ms"),
+        "Least of five runs of `solver(problem)`. No network was trained on Munich.",
+    )
+    scene = munich_scenario()
+    city = problem_at(scene.h.to(torch.complex64), scene.frontends["rhs"], 20.0)
+    for label, name, options in (
+        ("mmse", "mmse", {}),
+        ("mmse-fast, 10 iterations", "mmse-fast", {"max_iterations": 10}),
+        ("mmse-fast, 30 iterations", "mmse-fast", {"max_iterations": 30}),
+        ("mmse-fast", "mmse-fast", {}),
+        ("unrolled-mmse, one pass", "unrolled-mmse", {"max_iterations": 1}),
+        ("unrolled-mmse", "unrolled-mmse", {}),
+        ("mb-dnn-plus", "mb-dnn-plus", {}),
+    ):
+        cells = []
+        for problem in (frozen_problem(10.0), city):
+            rate, seconds = timed(hb.solver(name, **options), problem)
+            cells += [f"{rate:.3f}", f"{1e3 * seconds / problem.batch:.3f}"]
+        table.add(label, *cells)
+    return table
+
+
+def timed(solver: hb.Solver, problem: hb.Downlink, repeats: int = 5) -> tuple[float, float]:
+    rate, seconds = float(solver(problem).sum_rate.mean()), []
+    for _ in range(repeats):
+        began = time.process_time()
+        solver(problem)
+        seconds.append(time.process_time() - began)
+    return rate, min(seconds)
 
 
 def transfer(count: int = 64) -> Table:
