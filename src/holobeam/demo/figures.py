@@ -35,7 +35,7 @@ LABEL_AT = {
 }
 """Share at which a distribution is labelled, and on which side."""
 
-TIMED = ("digital", "ps", "dma", "rhs", "binary", "mmse", "wmmse-hbf", "zf-hbf")
+TIMED = ("digital", "ps", "dma", "rhs", "learned", "binary", "mmse", "wmmse-hbf", "zf-hbf")
 
 
 def rate_power(outcome: Outcome) -> Picture:

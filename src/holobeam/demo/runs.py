@@ -215,9 +215,9 @@ def run_everything(scenario: Scenario, plan: Plan, seed: int, report: Report) ->
 
 def _compile(scenario: Scenario) -> None:
     """Let the kernels compile before anything is timed."""
-    problem = problem_at(scenario.h[:1], scenario.frontends["rhs"], 0.0)
-    for method in ("mmse-fast", "wmmse-hbf", "unrolled-mmse"):
-        solve(problem, method, max_iterations=1)
+    for entrant in ENTRANTS:
+        problem = problem_at(scenario.h[:1], scenario.frontends[entrant.frontend], 0.0)
+        solve(problem, entrant.method, max_iterations=1, history=True)
 
 
 class _Clock:
