@@ -221,15 +221,29 @@ def test_every_pair_in_brief_in_many_cells(name, frontend):
     assert served != refused.get(name, False)
 
 
+LOOSE = {"zf-hc": "digital", "wmmse-mo": "phase-shifters-2bit"}
+"""Known defects: front-ends on which rates depend on the order of the users, see below."""
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="known defects, see the comment")
+@pytest.mark.parametrize("name", LOOSE)
+def test_rates_do_not_depend_on_the_order_of_users(name):
+    # zf-hc: with more chains than streams Newton's steps on the dual stop short of its optimum.
+    # wmmse-mo under limits per RF chain: same controls, another V; not found out why.
+    solver = _solver(name)
+    for problem in testing.example_cell_problems(dtype=torch.complex128):
+        if problem.frontend.name == LOOSE[name] and solver.supports(problem) is None:
+            testing.check_user_permutation(solver, problem)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64])
 @pytest.mark.parametrize("name", [*CELL_SOLVERS, "wmmse-cd+blind", "wmmse-hc", "wmmse-mm"])
 def test_every_solver_of_many_cells(name, dtype):
     solver = _solver(name)
     problems = testing.example_cell_problems(dtype=dtype)
-    # With more antennas than streams, prices of 0 leave zero forcing a choice; a phase on the edge
-    # between two levels is tipped by the last digit.
-    loose = {"zf-hc": "digital", "wmmse-mo": "phase-shifters-2bit"}.get(name)
+    loose = LOOSE.get(name)
     testing.check_solver(solver, [p for p in problems if p.frontend.name != loose])
     for problem in problems:
         if problem.frontend.name == loose and solver.supports(problem) is None:

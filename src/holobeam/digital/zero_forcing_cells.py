@@ -15,6 +15,9 @@ from holobeam.errors import MissingDependencyError
 ROUNDS = 60
 """Newton steps at most; quadratic convergence takes some ten."""
 
+_RIDGE = 1e-6
+"""Of a form with more chains than streams, relative to its mean diagonal."""
+
 HALVINGS = 12
 """Of one Newton step; at the rounding of the dual none of them helps."""
 
@@ -134,6 +137,10 @@ def _pieces(link: CellLink, weights: CellWeights) -> tuple[Tensor, Tensor, Tenso
     others = alike.sum(dim=1, keepdim=True) - alike
     _, basis = torch.linalg.eigh(others)
     form = rows.mH @ rows
+    if chains > rows.shape[1]:
+        # Prices may fall to 0 where the form itself is singular: Newton then finds no step.
+        level = form.diagonal(dim1=1, dim2=2).real.mean(dim=1)[:, None, None]
+        form = form + _RIDGE * level * torch.eye(chains, dtype=wide, device=form.device)
     return form, right, basis[..., : chains - (per_cell - 1) * streams]
 
 
