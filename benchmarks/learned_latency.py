@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +13,15 @@ import torch
 import holobeam as hb
 from benchmarks.table import Table
 from holobeam.learned import compiled, zoo
-from holobeam.learned.network import Learned, Network
+from holobeam.learned.network import Network
 
 BATCHES = (1, 1024)
 REPEATS = {1: 101, 1024: 9}
-ASKED = {1: 3.0, 1024: 0.1}
+ASKED = {
+    "fnn": {1: 0.5, 1024: 0.02},
+    "mb-dnn": {1: 2.0, 1024: 0.1},
+    "unrolled-mmse": {1: 3.0, 1024: 0.1},
+}
 """Milliseconds a channel asked of one CPU thread at 25 elements, three users and chains."""
 
 
@@ -37,7 +42,8 @@ def latencies(networks: dict[str, Network] | None = None) -> Table:
          "asked, ms", "verdict"),
         "Surface of 25 elements, three users and chains, single precision. Best (median) of "
         f"{REPEATS[1]} and {REPEATS[1024]} interleaved repeats, by the clock of the thread. "
-        "`solver` is `solver(problem)`, checks and feasibility included; `network` is one pass.",
+        "`solver` is `solver(problem)` by name, checks included (unrolled-mmse: two passes); "
+        "`network` is one pass.",
     )  # fmt: skip
     for name, network in (weighted() if networks is None else networks).items():
         for batch in BATCHES:
@@ -53,25 +59,27 @@ def weighted() -> dict[str, Network]:
 
 
 def problem(batch: int, dtype: torch.dtype = torch.complex64) -> hb.Downlink:
-    """Channels of independent entries on a surface of 5 x 5 elements."""
-    array = hb.arrays.upa((5, 5), wavelength=0.01, spacing=0.25)
+    """Channels of independent entries on the surface of the benchmark, which all models serve."""
     generator = torch.Generator().manual_seed(0)
     h = torch.randn((batch, 1, 3, 25), generator=generator, dtype=torch.complex128)
-    return hb.Downlink(h.to(dtype), hb.frontends.build("rhs", array, 3), snr_db=10.0)
+    frontend = hb.frontends.rhs(hb.channels.surface_benchmark().feed)
+    return hb.Downlink(h.to(dtype), frontend, snr_db=10.0)
 
 
 def _compare(table: Table, name: str, network: Network, at: hb.Downlink) -> None:
-    solver, own = Learned(network=network), network.matching(at)
+    own = network.matching(at)
+    # By name a solver may make several passes: that is what users wait for.
+    solver = replace(hb.solver(name), network=network)
     runs: dict[str, Callable[[], Any]] = {"solver": lambda: solver(at), "network": lambda: own(at)}
     for what, run in runs.items():
         with torch.no_grad():
             times = interleaved({"torch": _in_torch(run), "compiled": run}, REPEATS[at.batch])
         slow, fast = ([1e3 * t / at.batch for t in times[key]] for key in ("torch", "compiled"))
-        table.check(
-            fast[0] <= ASKED[at.batch],
-            name, at.batch, what, _cell(slow), _cell(fast), f"{slow[0] / fast[0]:.1f}",
-            ASKED[at.batch],
-        )  # fmt: skip
+        cells = (name, at.batch, what, _cell(slow), _cell(fast), f"{slow[0] / fast[0]:.1f}")
+        if what == "solver" and name in ASKED:
+            table.check(fast[0] <= ASKED[name][at.batch], *cells, ASKED[name][at.batch])
+        else:
+            table.add(*cells, "", "")
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
