@@ -21,10 +21,12 @@ from torch import Tensor
 import holobeam as hb
 from benchmarks.table import Table
 from holobeam.channels.bundled import surface_benchmark
+from holobeam.frontends.feeds import FeedLayout
 from holobeam.learned.checkpoints import read_state
 from holobeam.learned.curriculum import Curriculum, Scenario
 from holobeam.learned.network import Learned, Network
-from holobeam.learned.training import Settings, averaged, train
+from holobeam.learned.settings import Settings
+from holobeam.learned.training import averaged, train
 from holobeam.learned.zoo import build
 
 SNR_DB = 10.0
@@ -108,7 +110,7 @@ class Course:
     width: int = 5
     users: int = 3
     chains: int = 3
-    feeds: str = "side-far"
+    feeds: FeedLayout = "side-far"
     samples: int | None = None
     batch: int = BATCH
     learning_rate: float = 2e-3
@@ -157,7 +159,7 @@ def tables(
         yield made[name]()
 
 
-def _surface(width: int, chains: int, feeds: str = "side-far") -> hb.frontends.Frontend:
+def _surface(width: int, chains: int, feeds: FeedLayout = "side-far") -> hb.frontends.Frontend:
     array = hb.arrays.upa((width, width), wavelength=0.01, spacing=0.25)
     places = hb.frontends.feed_positions(array, chains, feeds)
     return hb.frontends.rhs(hb.frontends.reference_wave(array.positions, places, 0.01))
@@ -360,11 +362,12 @@ def printed(kept: Path) -> Table:
             "CPU s",
         ),
         f"A tenth of the paper's 500 000 samples, Adam at 1e-3; batches of {BATCH}, not 1024, "
-        "which would leave it 98 steps. Blind to the feed, least-squares head, activations and inner "
-        "products as printed.",
+        "which would leave it 98 steps. Blind to the feed, least-squares head, activations and "
+        "inner products as printed.",
     )
     h = surface_benchmark().h
-    for feeds in ("edge", "line"):
+    layouts: tuple[FeedLayout, ...] = ("edge", "line")
+    for feeds in layouts:
         problem = hb.Downlink(h, _surface(5, 3, feeds), snr_db=SNR_DB)
         strong = hb.solve(problem, "mmse-fast", starts=16, max_iterations=100).sum_rate
         passes, samples = 2, 50_000
