@@ -1,15 +1,17 @@
 """What each part of the learned beamformers on surfaces is worth: equal steps, own plateaus, K.
 
-``python -m benchmarks.learned_ablations --steps 2000 --seeds 3`` prints all of it at length.
+``python -m benchmarks.learned_ablations --steps 2000 --seeds 3 --kept runs`` prints all of it at
+length; killed, the same command goes on with what is in ``runs``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from torch import Tensor
 import holobeam as hb
 from benchmarks.table import Table
 from holobeam.channels.bundled import surface_benchmark
+from holobeam.frontends.feeds import FeedLayout
+from holobeam.learned.checkpoints import read_state
 from holobeam.learned.curriculum import Curriculum, Scenario
 from holobeam.learned.network import Learned, Network
-from holobeam.learned.training import Settings, averaged, train
+from holobeam.learned.settings import Settings
+from holobeam.learned.training import averaged, train
 from holobeam.learned.zoo import build
 
 SNR_DB = 10.0
@@ -55,6 +60,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_BLIND, "head": "ls", "variant": "conjugate"},
     ),
     "mb-dnn as printed": ("mb-dnn", _PRINTED),
+    "mb-dnn as printed, wide": ("mb-dnn", {**_PRINTED, "widths": (32, 512, 512, 512, 512, 32, 2)}),
     "2dgnn: sees the feed, MMSE head": ("2dgnn", {}),
     "... 2dgnn, weighted": ("2dgnn", {"head": "wls"}),
     "... 2dgnn, least squares": ("2dgnn", {"head": "ls"}),
@@ -68,7 +74,12 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mb-dnn-unrolled": ("mb-dnn-unrolled", {}),
     "unrolled-mmse": ("unrolled-mmse", {}),
 }
-"""Networks compared at equal steps: label, model, options."""
+"""Label, model, options."""
+
+WIDE = "mb-dnn as printed, wide"
+
+EQUAL = tuple(label for label in ABLATIONS if label != WIDE)
+"""Networks compared at equal steps."""
 
 PLATEAUS = (
     "unrolled-mmse",
@@ -78,6 +89,8 @@ PLATEAUS = (
     "... fnn, weighted",
     BASE,
     "mb-dnn: blind, MMSE head",
+    "... least squares, blind",
+    "mb-dnn as printed",
     "2dgnn: sees the feed, MMSE head",
     "... 2dgnn, weighted",
 )
@@ -87,32 +100,26 @@ GENERAL = ("unrolled-mmse", "mb-dnn-unrolled", "mb-dnn-plus: MMSE head", BASE)
 """Networks that serve any number of users."""
 
 
-def tables(
-    steps: int = 300,
-    seeds: int = 1,
-    doublings: int = 2,
-    only: Iterable[str] = ("equal", "plateau", "users"),
-) -> Iterator[Table]:
-    """Yield the tables as they are done.
+@dataclass(frozen=True)
+class Course:
+    """A training run: which network, on what, for how long."""
 
-    Parameters
-    ----------
-    steps
-        Gradient steps of a batch of 128, and the first budget of the plateaus.
-    seeds
-        Training runs of each network at equal steps.
-    doublings
-        Of the budget at most, on the way to a plateau.
-    only
-        Some of ``equal``, ``plateau``, ``users``.
-    """
-    made = {
-        "equal": lambda: equal_steps(steps, seeds),
-        "plateau": lambda: plateaus(steps, doublings),
-        "users": lambda: numbers_of_users(steps),
-    }
-    for name in only:
-        yield made[name]()
+    label: str
+    steps: int
+    seed: int = 0
+    width: int = 5
+    users: int = 3
+    chains: int = 3
+    feeds: FeedLayout = "side-far"
+    samples: int | None = None
+    batch: int = BATCH
+    learning_rate: float = 2e-3
+
+    @property
+    def name(self) -> str:
+        """Folder of its checkpoints."""
+        told = json.dumps(asdict(self) | {"network": ABLATIONS[self.label]}, sort_keys=True)
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,36 +131,70 @@ class Trained:
     weights: int
 
 
-def _surface(width: int, chains: int) -> hb.frontends.Frontend:
+def tables(
+    kept: Path, steps: int, seeds: int, doublings: int, only: Iterable[str]
+) -> Iterator[Table]:
+    """Yield the tables as they are done.
+
+    Parameters
+    ----------
+    kept
+        Folder of checkpoints: what it holds is not trained again.
+    steps
+        Gradient steps of a batch of 128, and the first budget of the plateaus.
+    seeds
+        Training runs of each network.
+    doublings
+        Of the budget at most, on the way to a plateau.
+    only
+        Some of ``equal``, ``plateau``, ``users``, ``printed``.
+    """
+    made = {
+        "equal": lambda: equal_steps(kept, steps, seeds),
+        "plateau": lambda: plateaus(kept, steps, doublings, seeds),
+        "users": lambda: numbers_of_users(kept, steps),
+        "printed": lambda: printed(kept),
+    }
+    for name in only:
+        yield made[name]()
+
+
+def _surface(width: int, chains: int, feeds: FeedLayout = "side-far") -> hb.frontends.Frontend:
     array = hb.arrays.upa((width, width), wavelength=0.01, spacing=0.25)
-    feeds = hb.frontends.feed_positions(array, chains, "side-far")
-    return hb.frontends.rhs(hb.frontends.reference_wave(array.positions, feeds, 0.01))
+    places = hb.frontends.feed_positions(array, chains, feeds)
+    return hb.frontends.rhs(hb.frontends.reference_wave(array.positions, places, 0.01))
 
 
-def _curriculum(
-    width: int, users: int, chains: int, seed: int, samples: int | None = None
-) -> Curriculum:
-    model = hb.channels.sparse_paths((width, width), users)
+def _curriculum(course: Course) -> Curriculum:
+    model = hb.channels.sparse_paths((course.width, course.width), course.users)
 
     def draw(count: int, drawn: int, start: int) -> Tensor:
         return model.sample(count, seed=drawn, start=start)
 
-    scenario = Scenario(draw, _surface(width, chains), (SNR_DB, SNR_DB))
-    return Curriculum((scenario,), BATCH, seed, samples)
+    surface = _surface(course.width, course.chains, course.feeds)
+    scenario = Scenario(draw, surface, (SNR_DB, SNR_DB))
+    return Curriculum((scenario,), course.batch, course.seed, course.samples)
 
 
-def _train(label: str, curriculum: Curriculum, steps: int, seed: int, **more: Any) -> Trained:
-    model, options = ABLATIONS[label]
+def _train(kept: Path, course: Course) -> Trained:
+    model, options = ABLATIONS[course.label]
+    if model == "mb-dnn":
+        options = {**options, "rf_chains": course.chains}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build(model, **{**options, **more})
-    settings = Settings(steps=steps, checkpoint_every=10**9, validate_every=10**9)
-    begin = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        average = train(network, curriculum, settings, Path(folder))
-    spent = time.process_time() - begin
+        torch.manual_seed(course.seed)
+        network = build(model, **options)
+    settings = Settings(
+        steps=course.steps,
+        learning_rate=course.learning_rate,
+        checkpoint_every=200,
+        validate_every=10**9,
+    )
+    folder = kept / course.name
+    average = train(network, _curriculum(course), settings, folder)
+    found = read_state(folder)
+    assert found is not None, "the last step leaves a checkpoint"
     weights = sum(parameter.numel() for parameter in network.parameters())
-    return Trained(averaged(network, average), spent, weights)
+    return Trained(averaged(network, average), found[1]["cpu_seconds"], weights)
 
 
 def _rates(network: Network, problem: hb.Downlink) -> Tensor:
@@ -178,6 +219,10 @@ def _paired(values: Tensor, base: Tensor) -> str:
     return f"{float(apart.mean()):+.3f} ± {float(apart.std()) / len(apart) ** 0.5:.3f}"
 
 
+def _range(means: Tensor) -> str:
+    return f"{float(means.min()):.3f} .. {float(means.max()):.3f}"
+
+
 def _add_floor(table: Table, problem: hb.Downlink, best: Tensor, empty: int) -> None:
     """What is left without a hologram: amplitudes 1 and a converged digital precoder."""
     ones = problem.frontend.scaled_feed()[0]
@@ -187,7 +232,7 @@ def _add_floor(table: Table, problem: hb.Downlink, best: Tensor, empty: int) -> 
     table.add("amplitudes 1, WMMSE precoder", _mean(rates), f"{share:.3f}", *[""] * empty)
 
 
-def equal_steps(steps: int, seeds: int) -> Table:
+def equal_steps(kept: Path, steps: int, seeds: int) -> Table:
     """Every ablation after the same number of steps on fresh channels."""
     table = Table(
         f"Learned beamformers on surfaces at equal steps: {steps} of {BATCH} fresh channels, 10 dB",
@@ -206,17 +251,16 @@ def equal_steps(steps: int, seeds: int) -> Table:
     problem, best = _benchmark()
     _add_floor(table, problem, best, 4)
     base = None
-    for label in ABLATIONS:
-        runs = [_train(label, _curriculum(5, 3, 3, seed), steps, seed) for seed in range(seeds)]
+    for label in EQUAL:
+        runs = [_train(kept, Course(label, steps, seed)) for seed in range(seeds)]
         every = torch.stack([_rates(run.network, problem) for run in runs])
         rates = every.mean(dim=0)
         base = rates if base is None else base
-        means = every.mean(dim=1)
         table.add(
             label,
             _mean(rates),
             f"{float(rates.mean() / best.mean()):.3f}",
-            f"{float(means.min()):.3f} .. {float(means.max()):.3f}",
+            _range(every.mean(dim=1)),
             _paired(rates, base),
             runs[0].weights,
             f"{sum(run.cpu_seconds for run in runs) / seeds:.0f}",
@@ -224,11 +268,37 @@ def equal_steps(steps: int, seeds: int) -> Table:
     return table
 
 
-def plateaus(steps: int, doublings: int, seed: int = 0) -> Table:
-    """Every network to its own plateau on the same 5 000 channels at 10 dB.
+@dataclass(frozen=True, eq=False)
+class Plateau:
+    """Where doubling the budget stopped to help: the budget, whether it did, and the CPU spent."""
+
+    steps: int
+    reached: bool
+    cpu_seconds: float
+
+
+def _plateau(kept: Path, label: str, steps: int, doublings: int, held_back: hb.Downlink) -> Plateau:
+    """Double the budget until channels held back gain less than half a per cent."""
+    spent, top, chosen = 0.0, float("-inf"), steps
+    for doubling in range(doublings + 1):
+        budget = steps * 2**doubling
+        run = _train(kept, Course(label, budget, samples=SAMPLES))
+        spent += run.cpu_seconds
+        level = float(_rates(run.network, held_back).mean())
+        reached = level < 1.005 * top
+        if level > top:
+            top, chosen = level, budget
+        if reached:
+            return Plateau(chosen, True, spent)
+    return Plateau(chosen, False, spent)
+
+
+def plateaus(kept: Path, steps: int, doublings: int, seeds: int) -> Table:
+    """Every network to its own plateau on 5 000 channels at 10 dB.
 
     Budgets double, each from the beginning and with a schedule of its own, until channels held
-    back gain less than half a per cent; the best budget on those counts.
+    back gain less than half a per cent; the best budget on those counts, and the other seeds
+    (of weights, channels and their order) take it too.
     """
     table = Table(
         f"To its own plateau on {SAMPLES} channels, 10 dB",
@@ -236,34 +306,35 @@ def plateaus(steps: int, doublings: int, seed: int = 0) -> Table:
             "network",
             "bits/s/Hz, 256 channels",
             "of best known",
+            "seeds, least to most",
             "steps of the best budget",
             "plateau reached",
-            "CPU s, all budgets",
+            "CPU s, all runs",
         ),
         f"Budgets {steps}, {2 * steps}, ... steps of {BATCH}, at most {doublings} doublings, until "
-        "256 channels held back gain less than 0.5 %; one seed.",
+        f"256 channels held back gain less than 0.5 %; {seeds} seed(s) at the best budget.",
     )
     problem, best = _benchmark()
-    _add_floor(table, problem, best, 3)
+    _add_floor(table, problem, best, 4)
     held = hb.channels.sparse_paths().sample(256, seed=987_654_321)
     held_back = hb.Downlink(held, problem.frontend, snr_db=SNR_DB)
     found: dict[str, Tensor] = {}
     for label in PLATEAUS:
-        spent, top, chosen, reached = 0.0, float("-inf"), steps, False
-        for doubling in range(doublings + 1):
-            budget = steps * 2**doubling
-            run = _train(label, _curriculum(5, 3, 3, seed, SAMPLES), budget, seed)
-            spent += run.cpu_seconds
-            level = float(_rates(run.network, held_back).mean())
-            if level > top:
-                found[label], chosen = _rates(run.network, problem), budget
-            reached = level < 1.005 * top
-            top = max(top, level)
-            if reached:
-                break
-        share = f"{float(found[label].mean() / best.mean()):.3f}"
+        plateau = _plateau(kept, label, steps, doublings, held_back)
+        runs = [
+            _train(kept, Course(label, plateau.steps, seed, samples=SAMPLES))
+            for seed in range(seeds)
+        ]
+        every = torch.stack([_rates(run.network, problem) for run in runs])
+        found[label] = every.mean(dim=0)
         table.add(
-            label, _mean(found[label]), share, chosen, "yes" if reached else "no", f"{spent:.0f}"
+            label,
+            _mean(found[label]),
+            f"{float(found[label].mean() / best.mean()):.3f}",
+            _range(every.mean(dim=1)),
+            plateau.steps,
+            "yes" if plateau.reached else "no",
+            f"{plateau.cpu_seconds + sum(run.cpu_seconds for run in runs[1:]):.0f}",
         )
     for ahead, behind, asked in (
         ("unrolled-mmse", "fnn: MMSE head", 1.0),
@@ -272,18 +343,50 @@ def plateaus(steps: int, doublings: int, seed: int = 0) -> Table:
     ):
         apart = found[ahead] - found[behind]
         met = float(apart.mean()) >= asked
-        table.check(
-            met,
-            f"{ahead} less {behind}",
-            _paired(found[ahead], found[behind]),
-            f">= {asked}",
-            "",
-            "",
-        )
+        paired = _paired(found[ahead], found[behind])
+        table.check(met, f"{ahead} less {behind}", paired, f">= {asked}", "", "", "")
     return table
 
 
-def numbers_of_users(steps: int, seed: int = 0) -> Table:
+def printed(kept: Path) -> Table:
+    """The mb-dnn paper's network as printed, at its widths, on two layouts of the feeds."""
+    table = Table(
+        "The printed network at the paper's widths (32, 4 x 512, 32), 10 dB",
+        (
+            "feeds",
+            "channels trained on",
+            "passes over them",
+            "bits/s/Hz, 256 channels",
+            "of mmse-fast, 16 starts",
+            "weights",
+            "CPU s",
+        ),
+        f"A tenth of the paper's 500 000 samples, Adam at 1e-3; batches of {BATCH}, not 1024, "
+        "which would leave it 98 steps. Blind to the feed, least-squares head, activations and "
+        "inner products as printed.",
+    )
+    h = surface_benchmark().h
+    layouts: tuple[FeedLayout, ...] = ("edge", "line")
+    for feeds in layouts:
+        problem = hb.Downlink(h, _surface(5, 3, feeds), snr_db=SNR_DB)
+        strong = hb.solve(problem, "mmse-fast", starts=16, max_iterations=100).sum_rate
+        passes, samples = 2, 50_000
+        course = Course(
+            WIDE,
+            passes * (samples // BATCH),
+            feeds=feeds,
+            samples=samples,
+            learning_rate=1e-3,
+        )
+        run = _train(kept, course)
+        rates = _rates(run.network, problem)
+        share = f"{float(rates.mean() / strong.mean()):.3f}"
+        spent = f"{run.cpu_seconds:.0f}"
+        table.add(feeds, samples, passes, _mean(rates), share, run.weights, spent)
+    return table
+
+
+def numbers_of_users(kept: Path, steps: int) -> Table:
     """Trained with 5 users on 6 x 6 elements and 7 chains, tested with 3 to 7."""
     crowd = (3, 4, 5, 6, 7)
     table = Table(
@@ -302,8 +405,7 @@ def numbers_of_users(steps: int, seed: int = 0) -> Table:
         strong[users] = float(solved.sum_rate.mean())
         paper[users] = float(hb.solve(problems[users], "wmmse-hbf").sum_rate.mean())
     for label in GENERAL:
-        more = {"rf_chains": 7} if ABLATIONS[label][0] == "mb-dnn" else {}
-        run = _train(label, _curriculum(6, 5, 7, seed), steps, seed, **more)
+        run = _train(kept, Course(label, steps, width=6, users=5, chains=7))
         means = {k: float(_rates(run.network, problem).mean()) for k, problem in problems.items()}
         shares = {k: means[k] / strong[k] for k in crowd}
         cells = [f"{shares[k]:.3f} ({means[k] / paper[k]:.3f})" for k in crowd]
@@ -320,10 +422,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--doublings", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=["equal", "plateau", "users"])
+    parser.add_argument("--kept", type=Path, help="folder of finished and unfinished runs")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    for table in tables(chosen.steps, chosen.seeds, chosen.doublings, chosen.only):
-        print(table.markdown(), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = chosen.kept or Path(scratch)
+        for table in tables(kept, chosen.steps, chosen.seeds, chosen.doublings, chosen.only):
+            print(table.markdown(), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,13 +14,16 @@ from holobeam.digital.link import solve_small
 from holobeam.errors import MissingDependencyError
 
 ROUNDS = 60
-"""Newton steps at most; quadratic convergence takes some ten."""
+"""Newton steps at most; some fifteen to forty are needed."""
 
-_RIDGE = 1e-6
-"""Of a form with more chains than streams, relative to its mean diagonal."""
+_GAP = 1e-12
+"""Price times slack of a row at the end of the path, relative to the mean diagonal of the form."""
 
-HALVINGS = 12
-"""Of one Newton step; at the rounding of the dual none of them helps."""
+_SINGULAR_GAP = 1e-8
+"""The same for a form that lacks rank: prices as small as the gap are all that fills it."""
+
+_CENTRED = 0.1
+"""Relative error of the slacks below which the path is followed further, not yet closer."""
 
 
 def cell_zero_forcing(
@@ -34,90 +38,91 @@ def cell_zero_forcing(
 
     Notes
     -----
-    Each user's columns live in the null space of the others, of basis N_k; given multipliers
-    lambda of the rows, ``V_k = N_k (N_k^H (C + diag lambda) N_k)^-1 N_k^H D_k``. The dual is
-    concave and smooth in R numbers: projected Newton with step halving, all cells of the batch at
-    once.
+    Each user's columns live in the null space of the others, of basis N_k; given prices p of the
+    rows, ``V_k = N_k (N_k^H (C + diag p) N_k)^-1 N_k^H D_k``. The dual is concave and smooth in R
+    numbers; Newton follows its central path (price times slack equal in all rows), all cells of
+    the batch at once. Where many precoders are optimal (more chains than rows) the path ends at
+    one of them, whatever the order of users and chains.
     Source: docs/methods.md, section 15.
     """
     form, right, bases = _pieces(link, weights)
     batch, cells, chains = limit.shape
-    budget = limit.reshape(batch * cells, chains).double()
-    size = right.abs().square().sum(dim=(1, 3)).sqrt()
-    price = (size / budget.sqrt() - form.diagonal(dim1=1, dim2=2).real).clamp(min=0.0)
-    point = _Dual(form, right, bases, budget, price)
-    live = torch.ones_like(budget[:, 0], dtype=torch.bool)
-    for _ in range(ROUNDS):
-        live = live & (point.residual > 1e-11)
-        if not bool(live.any()):
-            break
-        point, stuck = _newton(point, live)
-        live = live & ~stuck
-    columns = point.columns.permute(0, 2, 1, 3).reshape(batch, cells, chains, -1)
+    root = limit.reshape(batch * cells, chains).double().sqrt()
+    programme = _Programme.scaled(form, right, bases, root)
+    columns = _central_path(programme, _final_gap(programme.form)) * root[:, None, :, None]
+    columns = columns.permute(0, 2, 1, 3).reshape(batch, cells, chains, -1)
     over = (columns.abs().square().sum(dim=3) / limit).amax(dim=2).clamp(min=1.0)
     scaled: Tensor = columns * over.rsqrt()[:, :, None, None]
     return scaled.to(link.e.dtype)
 
 
-class _Dual:
-    """Precoder, row powers over their limits and dual value at given multipliers."""
+@dataclass(frozen=True, eq=False)
+class _Programme:
+    """C, D and the bases N_k of every cell, in units of the limits, C of mean diagonal 1."""
 
-    def __init__(
-        self, form: Tensor, right: Tensor, bases: Tensor, budget: Tensor, price: Tensor
-    ) -> None:
-        self.parts = form, right, bases, budget
-        self.price = price
-        priced = (form + torch.diag_embed(price).to(form.dtype)).unsqueeze(1)
-        inner = bases.mH @ priced @ bases
-        self.inverse = bases @ solve_small(inner, bases.mH, ridge=1e-13)
-        self.columns = self.inverse @ right
-        self.slack = self.columns.abs().square().sum(dim=(1, 3)) - budget
-        self.free = (price > 0) | (self.slack > 0)
-        self.residual = (self.free * self.slack.abs() / budget).amax(dim=1)
-        gain = (right.conj() * self.columns).real.sum(dim=(1, 2, 3))
-        self.value = -gain - (price * budget).sum(dim=1)
+    form: Tensor
+    right: Tensor
+    bases: Tensor
 
-    def curvature(self) -> Tensor:
-        """Minus the Hessian of the dual, ``(cells, R, R)``."""
-        outer = self.columns @ self.columns.mH
-        return 2.0 * (self.inverse * outer.mT).real.sum(dim=1)
+    @classmethod
+    def scaled(cls, form: Tensor, right: Tensor, bases: Tensor, root: Tensor) -> _Programme:
+        form = form * (root.unsqueeze(2) * root.unsqueeze(1))
+        level = form.diagonal(dim1=1, dim2=2).real.mean(dim=1).clamp(min=1e-300)
+        right = right * (root / level.unsqueeze(1))[:, None, :, None]
+        bases = torch.linalg.qr(bases / root[:, None, :, None])[0]
+        return cls(form / level[:, None, None], right, bases)
 
-    def at(self, price: Tensor) -> _Dual:
-        """Return the same dual at other multipliers."""
-        return _Dual(*self.parts, price)
-
-
-def _better(new: _Dual, old: _Dual) -> Tensor:
-    """Whether the dual rises or, within its rounding, the conditions are met more closely."""
-    gain, rounding = new.value - old.value, 1e-13 * old.value.abs()
-    return (gain > rounding) | ((gain >= -rounding) & (new.residual < old.residual))
+    def at(self, price: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns at given prices, by how much rows exceed 1, and minus the dual's Hessian."""
+        priced = (self.form + torch.diag_embed(price).to(self.form.dtype)).unsqueeze(1)
+        inner = self.bases.mH @ priced @ self.bases
+        inverse = self.bases @ solve_small(inner, self.bases.mH, ridge=0.0)
+        columns = inverse @ self.right
+        excess = columns.abs().square().sum(dim=(1, 3)) - 1.0
+        curvature = 2.0 * (inverse * (columns @ columns.mH).mT).real.sum(dim=1)
+        return columns, excess, curvature
 
 
-def _newton(point: _Dual, live: Tensor) -> tuple[_Dual, Tensor]:
-    """One projected Newton step of the live cells, halved where the dual would not rise.
+def _final_gap(form: Tensor) -> Tensor:
+    """Where the path of each cell ends, ``(cells, 1)``."""
+    values = torch.linalg.eigvalsh(form)
+    singular = values[:, :1] < 1e-9 * values[:, -1:].clamp(min=1e-300)
+    return torch.where(singular, _SINGULAR_GAP, _GAP)
 
-    Cells that no step helps are at the dual's rounding, and done.
+
+def _central_path(programme: _Programme, final: Tensor) -> Tensor:
+    """Columns where price times slack is ``final`` in every row: primal-dual Newton.
+
+    The target falls only while slacks are close to what the prices leave: prices that run ahead
+    of the slacks of a singular form never come back.
     """
-    slack, free = point.slack, point.free
-    both = free.unsqueeze(2) & free.unsqueeze(1)
-    curvature = torch.where(both, point.curvature(), 0.0)
-    held = torch.diag_embed((~free).to(curvature.dtype))
-    level = curvature.diagonal(dim1=1, dim2=2).amax(dim=1).clamp(min=1e-300)
-    step = solve_small(
-        curvature / level[:, None, None] + held, (slack * free / level.unsqueeze(1)).unsqueeze(2)
-    ).squeeze(2)
-    # Where the projection spoils Newton's direction, the scaled gradient still ascends.
-    slope = slack * free / curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-300)
-    best, waiting = point.price, live
-    for direction in (step, slope):
-        for halving in range(HALVINGS):
-            price = (point.price + 0.5**halving * direction).clamp(min=0.0)
-            rises = waiting & _better(point.at(price), point)
-            best = torch.where(rises.unsqueeze(1), price, best)
-            waiting = waiting & ~rises
-            if not bool(waiting.any()):
-                return point.at(best), waiting
-    return point.at(best), waiting
+    price = programme.right.abs().square().sum(dim=(1, 3)).sqrt().clamp(min=1e-6)
+    slack = torch.ones_like(price)
+    columns, excess, curvature = programme.at(price)
+    for _ in range(ROUNDS):
+        error = (excess + slack).abs().amax(dim=1)
+        apart = (price * slack / final - 1.0).abs().amax(dim=1)
+        # Rounding leaves the slacks of a form without rank about 1e-7 off.
+        live = (error > 100.0 * final[:, 0]) | (apart > 1e-6)
+        if not bool(live.any()):
+            break
+        gap = (price * slack).mean(dim=1, keepdim=True)
+        closer = error.unsqueeze(1) < _CENTRED
+        target = torch.maximum(torch.where(closer, 0.05 * gap, gap), final)
+        system = curvature + torch.diag_embed(slack / price)
+        rise = solve_small(system, (excess + target / price).unsqueeze(2), ridge=0.0).squeeze(2)
+        change = (target - slack * price - slack * rise) / price
+        rise = rise * _within(price, rise)
+        price = torch.where(live.unsqueeze(1), price + rise, price)
+        slack = torch.where(live.unsqueeze(1), slack + change * _within(slack, change), slack)
+        columns, excess, curvature = programme.at(price)
+    return columns
+
+
+def _within(value: Tensor, change: Tensor) -> Tensor:
+    """Share of a step, at most 1, that keeps positive numbers positive."""
+    room = torch.where(change < 0, -value / change, torch.inf).amin(dim=1, keepdim=True)
+    return (0.99 * room).clamp(max=1.0)
 
 
 def _pieces(link: CellLink, weights: CellWeights) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,12 +141,7 @@ def _pieces(link: CellLink, weights: CellWeights) -> tuple[Tensor, Tensor, Tenso
     alike = own.mH @ own
     others = alike.sum(dim=1, keepdim=True) - alike
     _, basis = torch.linalg.eigh(others)
-    form = rows.mH @ rows
-    if chains > rows.shape[1]:
-        # Prices may fall to 0 where the form itself is singular: Newton then finds no step.
-        level = form.diagonal(dim1=1, dim2=2).real.mean(dim=1)[:, None, None]
-        form = form + _RIDGE * level * torch.eye(chains, dtype=wide, device=form.device)
-    return form, right, basis[..., : chains - (per_cell - 1) * streams]
+    return rows.mH @ rows, right, basis[..., : chains - (per_cell - 1) * streams]
 
 
 def published_zero_forcing(

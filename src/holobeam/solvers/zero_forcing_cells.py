@@ -20,8 +20,8 @@ class ZeroForcingAlternating(Alternating):
     Attributes
     ----------
     precoder
-        ``newton``: projected Newton on the dual, all cells at once; ``cvxpy``: a general convex
-        solver on every cell, as published (extra ``cvxpy``).
+        ``newton``: Newton along the dual's central path, all cells at once; ``cvxpy``: a general
+        convex solver on every cell, as published (extra ``cvxpy``).
 
     Notes
     -----
