@@ -11,11 +11,11 @@ import holobeam as hb
 from holobeam import Downlink, frontends
 from holobeam.channels import LaplacianClusters
 from holobeam.errors import InputError
+from holobeam.solvers.embedded import draw_perceptron
 from holobeam.solvers.meta import (
     MetaPrecoding,
     Precoding,
     as_features,
-    draw_network,
     from_features,
 )
 from holobeam.testing import gaussian
@@ -71,7 +71,7 @@ def test_features_are_real_and_imaginary_parts_beside_each_other():
 def test_networks_train_as_torch_modules_do():
     """Three Adam steps of two networks, forward and backward, against nn and torch.optim."""
     like = torch.zeros(1, dtype=torch.float64)
-    network = draw_network((6, 5, 4), 2, torch.Generator().manual_seed(0), like)
+    network = draw_perceptron((6, 5, 4), (2,), torch.Generator().manual_seed(0), like)
     module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).double()
     with torch.no_grad():
         for layer, ours in ((module[0], network.inner), (module[2], network.outer)):
