@@ -190,7 +190,16 @@ def test_the_kit_catches_a_refusal_that_runs():
         testing.check_solver(_Liar(lie="refuses late"), [problem])
 
 
-CELL_SOLVERS = ("wmmse-cd", "wmmse-tabu", "wmmse-mo", "zf-hc", "vp", "wmmse-digital", "random")
+CELL_SOLVERS = (
+    "wmmse-cd",
+    "wmmse-tabu",
+    "wmmse-mo",
+    "zf-hc",
+    "vp",
+    "wmmse-digital",
+    "random",
+    "ggml",
+)
 
 
 @pytest.mark.parametrize("frontend", ["dma", "dma-binary", "phase-shifters", "rhs", "digital"])
@@ -217,7 +226,7 @@ def test_every_pair_in_brief_in_many_cells(name, frontend):
         "zf-hc": not signs,
         "wmmse-digital": frontend != "digital",
     }
-    refused |= {"wmmse-mo": frontend != "phase-shifters"}
+    refused |= dict.fromkeys(("wmmse-mo", "ggml"), frontend != "phase-shifters")
     assert served != refused.get(name, False)
 
 

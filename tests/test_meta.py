@@ -257,7 +257,7 @@ def test_iterations_with_splines_are_those_of_autograd(accumulate):
 
 def test_splines_as_networks_are_one_name_or_one_option():
     named = hb.solver("ggml-kan")
-    assert (named.network, named.hidden) == ("kan", 64)
+    assert (named.network, named.hidden, named.accumulate) == ("kan", 200, True)
     problem = standard(2)
     short = {"max_iterations": 15, "hidden": 16}
     a = hb.solve(problem, "ggml-kan", **short).rates

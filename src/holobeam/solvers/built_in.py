@@ -315,10 +315,10 @@ BUILT_IN = (
     Entry(
         "ggml-kan",
         "holobeam.solvers.meta:MetaPrecoding",
-        "ggml with trained splines (KAN) for networks, 64 hidden values",
+        "ggml with trained splines (KAN) for networks",
         "ggml paper; methods 18",
         _CHAINS,
-        (("network", "kan"), ("hidden", 64)),
+        (("network", "kan"),),
     ),
     Entry(
         "ggml-paper",
