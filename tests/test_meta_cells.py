@@ -96,9 +96,9 @@ def test_one_cell_and_one_antenna_is_the_downlink(options):
 def test_several_antennas_and_streams_in_many_cells(name, streams, dtype):
     """Feasible, never below the start, better than it, whoever else is in the batch."""
     problem = cells(2, 3, streams, dtype)
-    fields = {"max_iterations": 12}
+    fields = {"max_iterations": 4}
     if name != "wmmse-mo":
-        fields = {"max_iterations": 30, "hidden": 32, "analog_rate": 0.02, "digital_rate": 0.01}
+        fields = {"max_iterations": 25, "hidden": 32, "analog_rate": 0.02, "digital_rate": 0.01}
     solver = hb.solver(name, **fields)
     start = replace(solver, max_iterations=0)(problem, seed=1)
     found = solver(problem, seed=1, history=True)
