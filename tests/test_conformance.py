@@ -18,9 +18,12 @@ SHORT = 6
 
 def _solver(name):
     """The solver as registered, cut short: the promises hold at any iteration."""
-    whole = hb.solver(name)
+    # Random phases of ggml-kan, hardly trained and rounded to two bits, leave the 50 digital steps
+    # after them on the way past a saddle, where rounding grows from 1e-16 to 1e-8.
+    options = {"begin": "matched"} if name == "ggml-kan" else {}
+    whole = hb.solver(name, **options)
     short = whole.closed_form or whole.max_iterations <= SHORT
-    return whole if short else hb.solver(name, max_iterations=SHORT)
+    return whole if short else hb.solver(name, max_iterations=SHORT, **options)
 
 
 def _problems(name, dtype):
