@@ -40,6 +40,7 @@ def tables(full: bool) -> Iterator[Table]:
         yield _acceptance(found)
     yield _bounds()
     yield _sizes(CASES if full else CASES[1:3])
+    yield embedded_networks(h[:20] if full else h[:4], 500 if full else 150)
     yield _twins(h)
     yield _speed(h)
 
@@ -209,6 +210,63 @@ def _sizes(cases: tuple[tuple[int, int, float], ...]) -> Table:
             *(f"{float((rate[name] - top).mean()):+.3f}" for name in names),
             f"{gap.mean:+.3f} ± {gap.standard_error:.3f}",
             "> 2 standard errors",
+        )
+    return table
+
+
+EMBEDDED = {
+    "MLP 200": {},
+    "MLP 200, fixed random input": {"noise_input": True},
+    "MLP 64": {"hidden": 64},
+    "MLP 64, rates times 4": {"hidden": 64, "analog_rate": 6e-3, "digital_rate": 4e-3},
+    "KAN 16": {"network": "kan", "hidden": 16},
+    "KAN 64": {"network": "kan", "hidden": 64},
+    "KAN 64, fixed random input": {"network": "kan", "hidden": 64, "noise_input": True},
+    "KAN 64, rates times 4": {
+        "network": "kan",
+        "hidden": 64,
+        "analog_rate": 6e-3,
+        "digital_rate": 4e-3,
+    },
+    "KAN 200": {"network": "kan"},
+}
+"""Options of ``ggml``; the first is what the others are compared with."""
+
+
+def embedded_networks(h: Tensor, epochs: int) -> Table:
+    """KAN against MLP as the network inside ``ggml``, at equal epochs and at equal CPU time."""
+    table = Table(
+        f"Networks inside `ggml`: {len(h)} channels, {epochs} epochs, 10 dB, complex64, one thread",
+        (
+            "network",
+            "bits/s/Hz per user",
+            "over MLP 200 (paired)",
+            "CPU s a channel",
+            "epochs in the CPU time of MLP 200",
+            "bits/s/Hz per user then",
+        ),
+        "Best iterate. KAN: cubic splines, 5 intervals on [-1, 1]. CPU times of one pass each "
+        "where others were at work: orders of magnitude.",
+    )
+    problem = hybrid(h, 4)
+    base, spent = torch.zeros(len(h)), 0.0
+    for name, options in EMBEDDED.items():
+        begin = time.process_time()
+        found = hb.solve(problem, "ggml", max_iterations=epochs, history=True, **options)
+        took = time.process_time() - begin
+        assert found.history is not None
+        rates = found.history.double() / h.shape[2]
+        if spent == 0.0:
+            base, spent = rates[:, -1], took
+        then = min(epochs, round(epochs * spent / took))
+        mean, gap = estimate(rates[:, -1]), paired_difference(rates[:, -1], base)
+        table.add(
+            name,
+            f"{mean.mean:.4f} ± {mean.standard_error:.3f}",
+            f"{gap.mean:+.4f} ± {gap.standard_error:.4f}",
+            f"{took / len(h):.2f}",
+            then,
+            f"{float(rates[:, then].mean()):.4f}",
         )
     return table
 

@@ -18,9 +18,12 @@ SHORT = 6
 
 def _solver(name):
     """The solver as registered, cut short: the promises hold at any iteration."""
-    whole = hb.solver(name)
+    # Random phases of ggml-kan, hardly trained and rounded to two bits, leave the 50 digital steps
+    # after them on the way past a saddle, where rounding grows from 1e-16 to 1e-8.
+    options = {"begin": "matched"} if name == "ggml-kan" else {}
+    whole = hb.solver(name, **options)
     short = whole.closed_form or whole.max_iterations <= SHORT
-    return whole if short else hb.solver(name, max_iterations=SHORT)
+    return whole if short else hb.solver(name, max_iterations=SHORT, **options)
 
 
 def _problems(name, dtype):
@@ -190,7 +193,16 @@ def test_the_kit_catches_a_refusal_that_runs():
         testing.check_solver(_Liar(lie="refuses late"), [problem])
 
 
-CELL_SOLVERS = ("wmmse-cd", "wmmse-tabu", "wmmse-mo", "zf-hc", "vp", "wmmse-digital", "random")
+CELL_SOLVERS = (
+    "wmmse-cd",
+    "wmmse-tabu",
+    "wmmse-mo",
+    "zf-hc",
+    "vp",
+    "wmmse-digital",
+    "random",
+    "ggml",
+)
 
 
 @pytest.mark.parametrize("frontend", ["dma", "dma-binary", "phase-shifters", "rhs", "digital"])
@@ -217,7 +229,7 @@ def test_every_pair_in_brief_in_many_cells(name, frontend):
         "zf-hc": not signs,
         "wmmse-digital": frontend != "digital",
     }
-    refused |= {"wmmse-mo": frontend != "phase-shifters"}
+    refused |= dict.fromkeys(("wmmse-mo", "ggml"), frontend != "phase-shifters")
     assert served != refused.get(name, False)
 
 

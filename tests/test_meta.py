@@ -11,11 +11,12 @@ import holobeam as hb
 from holobeam import Downlink, frontends
 from holobeam.channels import LaplacianClusters
 from holobeam.errors import InputError
+from holobeam.learned.kan import branches
+from holobeam.solvers.embedded import draw_perceptron
 from holobeam.solvers.meta import (
     MetaPrecoding,
     Precoding,
     as_features,
-    draw_network,
     from_features,
 )
 from holobeam.testing import gaussian
@@ -71,7 +72,7 @@ def test_features_are_real_and_imaginary_parts_beside_each_other():
 def test_networks_train_as_torch_modules_do():
     """Three Adam steps of two networks, forward and backward, against nn and torch.optim."""
     like = torch.zeros(1, dtype=torch.float64)
-    network = draw_network((6, 5, 4), 2, torch.Generator().manual_seed(0), like)
+    network = draw_perceptron((6, 5, 4), (2,), torch.Generator().manual_seed(0), like)
     module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).double()
     with torch.no_grad():
         for layer, ours in ((module[0], network.inner), (module[2], network.outer)):
@@ -148,7 +149,10 @@ def test_best_iterate_counts_unless_the_last_is_asked_for():
     assert (best.history[:, -1] - best.sum_rate).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("options", [{}, {"noise_input": True}, {"accumulate": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"noise_input": True}, {"accumulate": False}, {"network": "kan", "hidden": 16}],
+)
 def test_a_channel_does_not_know_its_mates(options):
     problem = standard(4)
     together = hb.solve(problem, "ggml", max_iterations=20, **options).rates
@@ -174,9 +178,19 @@ def test_the_program_as_printed_is_another_one():
 
 
 def test_bad_options_are_named():
-    for option in ({"beta": float("nan")}, {"hidden": 0}, {"analog_rate": -1.0}):
-        with pytest.raises(InputError, match=next(iter(option))):
-            hb.solve(standard(1), "ggml", **option)
+    for option in (
+        {"beta": float("nan")},
+        {"hidden": 0},
+        {"analog_rate": -1.0},
+        {"network": "spline"},
+        {"order": 0},
+        {"grid": 2.5},
+        {"reach": 0.0},
+        {"reach": float("inf")},
+    ):
+        for name in ("ggml", "ggml-kan", "ggml-paper"):
+            with pytest.raises(InputError, match=next(iter(option))):
+                hb.solve(standard(1), name, **option)
 
 
 @pytest.mark.slow
@@ -191,6 +205,101 @@ def test_published_channels():
     assert float(direct.mean()) >= 6.94
     assert float((direct - found).mean()) >= 0.015
     assert int((direct > found).sum()) >= 16
+
+
+# -- splines for networks ----
+
+
+@pytest.mark.parametrize("accumulate", [True, False])
+def test_iterations_with_splines_are_those_of_autograd(accumulate):
+    """The whole loop with SciPy-tested splines, autograd through the loss, torch.optim.Adam."""
+    problem = standard(2)
+    solver = MetaPrecoding(accumulate=accumulate, network="kan", hidden=5, order=2, grid=4)
+    state = solver.init(problem, torch.Generator().manual_seed(3))
+    memory = state.memory
+    basis = memory.analog_network.basis
+    assert (basis.order, basis.grid, basis.low, basis.high) == (2, 4, -1.0, 1.0)
+    pairs = [
+        [layer.weight[1].clone().requires_grad_() for layer in (network.inner, network.outer)]
+        for network in (memory.digital_network, memory.analog_network)
+    ]
+    optimisers = [
+        torch.optim.Adam(pair, lr=rate) for pair, rate in zip(pairs, (1e-3, 1.5e-3), strict=True)
+    ]
+
+    def run(pair, x):
+        return branches(basis, branches(basis, x) @ pair[0].mT) @ pair[1].mT
+
+    h, noise = memory.loss.h[1:], memory.loss.noise[1:]
+    f0, d0 = (x[1:].clone().requires_grad_() for x in (memory.analog, memory.digital))
+    last = d0.detach()
+    for _ in range(8):
+        if not accumulate:
+            f0.grad = d0.grad = None
+        written_out(h, f0, last, noise, 0.2).backward()
+        z = f0 + from_features(run(pairs[1], as_features(f0.grad)), 16, 3)
+        analog = z / z.abs()
+        written_out(h, analog.detach(), d0, noise, 0.2).backward()
+        raw = d0 + from_features(run(pairs[0], as_features(d0.grad)), 3, 3)
+        digital = raw / torch.linalg.norm(analog @ raw)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        outer = written_out(h, analog, digital, noise, 0.2)
+        outer.backward(retain_graph=True)
+        outer.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        last = digital.detach()
+        state = solver.step(problem, state)
+        assert (state.control[1] - analog[0]).abs().max() < 1e-7
+        assert (state.memory.last[1] - last[0]).abs().max() < 1e-7
+
+
+def test_splines_as_networks_are_one_name_or_one_option():
+    named = hb.solver("ggml-kan")
+    assert (named.network, named.hidden, named.accumulate) == ("kan", 200, True)
+    problem = standard(2)
+    short = {"max_iterations": 15, "hidden": 16}
+    a = hb.solve(problem, "ggml-kan", **short).rates
+    b = hb.solve(problem, "ggml", network="kan", **short).rates
+    assert (a == b).all()
+    assert (hb.solve(problem, "ggml", **short).rates - a).abs().max() > 1e-3
+    printed = hb.solve(problem, "ggml-paper", network="kan", **short).rates
+    assert (printed - a).abs().max() > 1e-3
+    for other in ({"order": 1}, {"grid": 9}, {"reach": 3.0}):
+        assert (hb.solve(problem, "ggml-kan", **short, **other).rates - a).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("options", [{}, {"noise_input": True}])
+def test_splines_rise_in_either_precision_and_stay_below_digital(options):
+    problem = standard(4)
+    options = {"hidden": 24, **options}
+    double = hb.solve(problem, "ggml-kan", max_iterations=80, **options)
+    start = hb.solve(problem, "ggml-kan", max_iterations=0, **options)
+    digital = Downlink(problem.h, frontends.fully_digital(16), snr_db=10.0)
+    bound = hb.solve(digital, "wmmse-digital").sum_rate
+    assert (double.sum_rate > start.sum_rate + 3.0).all()
+    assert (double.sum_rate <= bound + 1e-3).all()
+    assert (double.violation < 1e-9).all()
+    short = {"max_iterations": 20, **options}
+    single = hb.solve(standard(4, dtype=torch.complex64), "ggml-kan", **short)
+    wide = hb.solve(problem, "ggml-kan", **short)
+    assert single.rates.dtype == torch.float32
+    assert (single.sum_rate - wide.sum_rate).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["ggml", "ggml-paper", "ggml-kan", "ggml-imcsi"])
+@pytest.mark.parametrize("chains", [3, 6])
+def test_hybrid_never_above_converged_digital(name, chains):
+    h = LaplacianClusters(antennas=16, users=3).sample(4, seed=0)
+    problem = Downlink(h, frontends.phase_shifters(16, chains), snr_db=10.0)
+    options = {"hidden": 24, "analog_rate": 6e-3, "digital_rate": 4e-3}
+    if name == "ggml-imcsi":
+        options["delta"] = 0.0
+    found = hb.solve(problem, name, max_iterations=60, **options)
+    assert found.sum_rate.mean() > 6.0
+    bound = hb.solve(Downlink(h, frontends.fully_digital(16), snr_db=10.0), "wmmse-digital")
+    assert (found.sum_rate <= bound.sum_rate + 1e-3).all()
 
 
 def test_fields_are_keywords_alone():

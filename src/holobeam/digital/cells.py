@@ -106,10 +106,7 @@ def _heard(
 ) -> _Heard:
     received = link.received(digital).to(torch.complex128)
     batch, cells, users, receivers, streams = received.shape
-    mine = torch.eye(users, dtype=torch.bool, device=received.device)
-    # From base station l, stream block k: user l K + k listens to it.
-    mine = mine.view(users, cells, 1, users // cells, 1).permute(1, 0, 2, 3, 4)
-    blocks = received.view(batch, cells, users, receivers, users // cells, -1)
+    mine, blocks = stream_blocks(received)
     own = blocks.masked_fill(~mine, 0.0).sum(dim=(1, 4))
     # Left out rather than subtracted: at high SNR the difference would keep no digit.
     others = blocks.masked_fill(mine, 0.0).permute(0, 2, 3, 1, 4, 5).reshape(
@@ -117,6 +114,17 @@ def _heard(
     )  # fmt: skip
     eye = torch.eye(receivers, dtype=received.dtype, device=received.device)
     return _Heard(own, others @ others.mH + noise.double()[:, :, None, None] * eye)
+
+
+def stream_blocks(
+    received: Complex[Tensor, "batch cells users receivers streams"],
+) -> tuple[Tensor, Complex[Tensor, "batch cells users receivers blocks streams"]]:
+    """What is received, one block a user served; and which block each user listens to."""
+    batch, cells, users, receivers, _ = received.shape
+    mine = torch.eye(users, dtype=torch.bool, device=received.device)
+    # From base station l, stream block k: user l K + k listens to it.
+    mine = mine.view(users, cells, 1, users // cells, 1).permute(1, 0, 2, 3, 4)
+    return mine, received.reshape(batch, cells, users, receivers, users // cells, -1)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:

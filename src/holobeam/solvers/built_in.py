@@ -13,6 +13,7 @@ _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
 _FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _MSE = "holobeam.solvers.manifold_alternation:WeightedErrorAlternation"
+_CHAINS = "fully connected phase shifters, a chain a stream, one subcarrier, radiated power; cells"
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 BUILT_IN = (
@@ -309,14 +310,22 @@ BUILT_IN = (
         "holobeam.solvers.meta:MetaPrecoding",
         "two untrained networks an Adam run makes a channel's precoder of, as its authors run it",
         "ggml paper and its authors' code; methods 18",
-        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+        _CHAINS,
+    ),
+    Entry(
+        "ggml-kan",
+        "holobeam.solvers.meta:MetaPrecoding",
+        "ggml with trained splines (KAN) for networks",
+        "ggml paper; methods 18",
+        _CHAINS,
+        (("network", "kan"),),
     ),
     Entry(
         "ggml-paper",
         "holobeam.solvers.meta:MetaPrecoding",
         "ggml with its gradients cleared in each iteration, as printed",
         "ggml paper; methods 18",
-        "fully connected phase shifters, K <= R, one subcarrier, radiated power",
+        _CHAINS,
         (("accumulate", False),),
     ),
     Entry(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
-from holobeam.digital.zero_forcing import regularised_zero_forcing
+from holobeam.digital.zero_forcing import regularised_zero_forcing, zero_forcing
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
 
@@ -44,17 +44,36 @@ def cell_digital_start(
     Interference from other cells is left to the iterations. Every cell then spends its budget
     (its fullest chain, under per-chain limits).
     """
+    alone = _own_link(problem, link)
+    total = problem.power.sum(dim=2) if problem.power_at == "per_rf_chain" else problem.power
+    ratio = problem.noise_power / total.unsqueeze(2)
+    ratio = ratio.repeat_interleave(problem.streams, dim=2).flatten(0, 1)
+    start = regularised_zero_forcing(alone, ratio, equal_power=equal_power)
+    return _at_full_power(problem, link, start)
+
+
+def cell_zero_forcing_start(
+    problem: MultiCell, link: CellLink
+) -> Complex[Tensor, "batch cells rf_chains streams"]:
+    """Zero forcing of every cell on its own users' best directions, at its whole budget.
+
+    Needs as many chains as a cell has streams.
+    """
+    return _at_full_power(problem, link, zero_forcing(_own_link(problem, link)))
+
+
+def _own_link(problem: MultiCell, link: CellLink) -> Link:
+    """Cells as batch entries, each alone with its own streams as single-antenna users."""
     batch, cells, _, receivers, chains = link.e.shape
     users = problem.users // cells
     blocks = link.e.view(batch, cells, cells, users, receivers, chains)
     own = blocks.diagonal(dim1=1, dim2=2).permute(0, 4, 1, 2, 3)
     rows = best_directions(own, problem.streams).reshape(batch * cells, 1, -1, chains)
-    metric = None if link.g is None else link.g.flatten(0, 1).unsqueeze(1)
-    total = problem.power.sum(dim=2) if problem.power_at == "per_rf_chain" else problem.power
-    ratio = problem.noise_power / total.unsqueeze(2)
-    ratio = ratio.repeat_interleave(problem.streams, dim=2).flatten(0, 1)
-    start = regularised_zero_forcing(Link(rows, metric), ratio, equal_power=equal_power)
-    digital = start.view(batch, cells, chains, problem.columns)
+    return Link(rows, None if link.g is None else link.g.flatten(0, 1).unsqueeze(1))
+
+
+def _at_full_power(problem: MultiCell, link: CellLink, digital: Tensor) -> Tensor:
+    digital = digital.view(problem.shapes["digital"])
     load = problem.load(link, digital)
     return digital * torch.where(load > 0, load, 1.0).rsqrt()[:, :, None, None]
 

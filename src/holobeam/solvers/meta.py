@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Literal
+from importlib import import_module
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Complex, Float
@@ -14,9 +13,12 @@ from torch import Tensor
 
 from holobeam.digital.rate_gradient import fair_loss
 from holobeam.digital.zero_forcing import zero_forcing
-from holobeam.errors import InputError, check_count
-from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State
+from holobeam.errors import InputError, check_choice, check_count
+from holobeam.problems.multicell import MultiCell
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State
+from holobeam.solvers.cells import cell_zero_forcing_start
+from holobeam.solvers.embedded import Embedded, draw_perceptron
+from holobeam.solvers.meta_cells import needs_chains_in_every_cell, unit_cells
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
 from holobeam.solvers.reduced import needs_full_connection
 from holobeam.solvers.reduced_loss import unit_problem
@@ -25,106 +27,21 @@ from holobeam.solvers.starts import matched_control, random_control, relaxed
 Judge = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """Loss of what users receive, noise, user weights and beta; and its gradient."""
 
-_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
-"""Adam's two decays and its epsilon."""
+_SPLINES = "holobeam.learned.kan"
+"""Learned things stand above solvers: named, and loaded when used."""
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A linear layer of every channel's own network, with Adam's two averages beside it.
-
-    Attributes
-    ----------
-    weight, bias
-        ``(B, out, in)`` and ``(B, out)``.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    weight_mean: Tensor
-    weight_square: Tensor
-    bias_mean: Tensor
-    bias_square: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Linear, ReLU, linear; one network a channel."""
-
-    inner: Layer
-    outer: Layer
-
-    def __call__(self, features: Float[Tensor, "batch inputs"]) -> tuple[Tensor, Tensor]:
-        """Output ``(B, out)`` and hidden values ``(B, width)``."""
-        hidden = _apply(self.inner, features).relu()
-        return _apply(self.outer, hidden), hidden
-
-    def trained(
-        self, features: Tensor, hidden: Tensor, slope: Tensor, rate: float, time: int
-    ) -> Network:
-        """One Adam step along the gradient that ``slope``, that of the output, leads to."""
-        back = torch.bmm(slope.unsqueeze(1), self.outer.weight).squeeze(1) * (hidden > 0)
-        return Network(
-            _adam(self.inner, back, features, rate, time),
-            _adam(self.outer, slope, hidden, rate, time),
-        )
-
-
-def _apply(layer: Layer, features: Tensor) -> Tensor:
-    return torch.baddbmm(layer.bias.unsqueeze(2), layer.weight, features.unsqueeze(2)).squeeze(2)
-
-
-def _adam(layer: Layer, slope: Tensor, features: Tensor, rate: float, time: int) -> Layer:
-    """Adam's step of one layer, whose gradient is the outer product of slope and features.
-
-    That product is never formed: both averages take it up as they are written.
-    """
-    size = rate * math.sqrt(1.0 - _SECOND**time) / (1.0 - _FIRST**time)
-    tiny = _TINY * math.sqrt(1.0 - _SECOND**time)
-    column, row = slope.unsqueeze(2), features.unsqueeze(1)
-    weight_mean = (_FIRST * layer.weight_mean).addcmul_(column, (1.0 - _FIRST) * row)
-    weight_square = (_SECOND * layer.weight_square).addcmul_(
-        column.square(), (1.0 - _SECOND) * row.square()
-    )
-    bias_mean = torch.lerp(layer.bias_mean, slope, 1.0 - _FIRST)
-    bias_square = torch.lerp(layer.bias_square, slope.square(), 1.0 - _SECOND)
-    return Layer(
-        torch.addcdiv(layer.weight, weight_mean, weight_square.sqrt().add_(tiny), value=-size),
-        torch.addcdiv(layer.bias, bias_mean, bias_square.sqrt().add_(tiny), value=-size),
-        weight_mean,
-        weight_square,
-        bias_mean,
-        bias_square,
-    )
-
-
-def draw_network(
-    sizes: tuple[int, int, int], batch: int, generator: torch.Generator, like: Tensor
-) -> Network:
-    """Uniform weights as PyTorch's linear layers begin with, the same for every channel."""
-    layers = []
-    for entering, leaving in pairwise(sizes):
-        parts = []
-        for shape in ((leaving, entering), (leaving,)):
-            one = torch.rand(shape, generator=generator, dtype=torch.float64)
-            one = ((2.0 * one - 1.0) / math.sqrt(entering)).to(like)
-            parts.append(one.expand(batch, *shape).clone())
-        empty = [torch.zeros_like(parts[0])] * 2 + [torch.zeros_like(parts[1])] * 2
-        layers.append(Layer(*parts, *empty))
-    return Network(*layers)
-
-
-def as_features(z: Complex[Tensor, "batch rows columns"]) -> Float[Tensor, "batch features"]:
+def as_features(z: Complex[Tensor, "*lead rows columns"]) -> Float[Tensor, "*lead features"]:
     """``[Re Z | Im Z]``, row after row."""
-    return torch.cat([z.real, z.imag], dim=2).flatten(1)
+    return torch.cat([z.real, z.imag], dim=-1).flatten(-2)
 
 
 def from_features(
-    x: Float[Tensor, "batch features"], rows: int, columns: int
-) -> Complex[Tensor, "batch rows columns"]:
+    x: Float[Tensor, "*lead features"], rows: int, columns: int
+) -> Complex[Tensor, "*lead rows columns"]:
     """Inverse of :func:`as_features`."""
-    parts = x.reshape(-1, rows, 2 * columns)
-    return torch.complex(parts[:, :, :columns].contiguous(), parts[:, :, columns:].contiguous())
+    parts = x.reshape(*x.shape[:-1], rows, 2 * columns)
+    return torch.complex(parts[..., :columns].contiguous(), parts[..., columns:].contiguous())
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +51,16 @@ class Precoding:
     Attributes
     ----------
     h, noise, user_weights
-        As in :class:`~holobeam.solvers.reduced_loss.UnitProblem`, ``noise`` ``(B, K)``.
+        As in :class:`~holobeam.solvers.reduced_loss.UnitProblem`, ``noise`` ``(B, K)``. With many
+        cells ``h`` is ``(B, L, rows, N)``, a row for each antenna of each user, and so are all
+        precoders ``(B, L, ...)``: each cell has a power of 1.
     beta
         Weight of the variance of the rates.
     judge
         Value and slope of what is received, :func:`fair_loss` by default.
     """
 
-    h: Complex[Tensor, "batch users antennas"]
+    h: Complex[Tensor, "*lead rows antennas"]
     noise: Float[Tensor, "batch users"]
     user_weights: Float[Tensor, "batch users"]
     beta: float
@@ -149,8 +68,8 @@ class Precoding:
 
     def slopes(
         self,
-        analog: Complex[Tensor, "batch antennas rf_chains"],
-        digital: Complex[Tensor, "batch rf_chains users"],
+        analog: Complex[Tensor, "*lead antennas rf_chains"],
+        digital: Complex[Tensor, "*lead rf_chains streams"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``L``, ``H F`` and ``W``, what leads to the gradients, and that in D."""
         e = self.h @ analog
@@ -175,11 +94,11 @@ class Precoding:
         safe = torch.where(size > 0, size, torch.ones_like(size))
         analog = torch.where(size > 0, z / safe, torch.ones_like(z))
         radiated = analog @ raw
-        power = radiated.abs().square().sum(dim=(1, 2))
-        scale = torch.where(power > 0, power, torch.ones_like(power)).rsqrt()[:, None, None]
+        power = radiated.abs().square().sum(dim=(-2, -1))
+        scale = torch.where(power > 0, power, torch.ones_like(power)).rsqrt()[..., None, None]
         digital = scale * raw
         _, _, w, of_digital = self.slopes(analog, digital)
-        along = (raw.conj() * of_digital).real.sum(dim=(1, 2))[:, None, None]
+        along = (raw.conj() * of_digital).real.sum(dim=(-2, -1))[..., None, None]
         loss = along * scale**3
         of_raw = scale * of_digital - loss * (analog.mH @ radiated)
         of_analog = self.h.mH @ (w @ digital.mH) - loss * (radiated @ raw.mH)
@@ -191,7 +110,8 @@ class Precoding:
 class Memory:
     """Fixed start, networks and their inputs, and the digital part of the last step (power 1).
 
-    Users are in the order of their gains; ``places`` ``(B, K)`` says where each has gone.
+    Users are in the order of their gains (in each cell); ``places`` says where each column of the
+    digital part has gone. Tensors lead with ``(B,)``, or ``(B, L)`` with many cells.
     """
 
     loss: Precoding
@@ -199,8 +119,8 @@ class Memory:
     digital: Tensor
     amplitude: Tensor
     places: Tensor
-    analog_network: Network
-    digital_network: Network
+    analog_network: Embedded
+    digital_network: Embedded
     analog_features: Tensor
     digital_features: Tensor
     last: Tensor
@@ -219,6 +139,12 @@ class MetaPrecoding(PhaseShifterSolver):
         Learning rates of the two Adams.
     hidden
         Width of the hidden layers.
+    network
+        ``mlp``: linear, ReLU, linear, as the authors' program has it. ``kan``: two layers of
+        trained splines (Kolmogorov-Arnold), as printed.
+    order, grid, reach
+        With ``kan``: order of the splines, and how many intervals their grid divides
+        ``[-reach, reach]`` into.
     accumulate
         Whether the networks are fed the sum of all gradients so far (what the authors' program
         does: it never clears them), or those of the present iteration (as printed).
@@ -229,10 +155,13 @@ class MetaPrecoding(PhaseShifterSolver):
 
     Notes
     -----
-    Every channel has networks of its own, drawn alike. The utility is the sum rate, on which the
-    best iterate is chosen; ``keep="last"`` returns the last one. All gradients are closed forms.
+    Every channel has networks of its own, drawn alike; with many cells every cell of every channel,
+    trained on one loss together. The utility is the sum rate, on which the best iterate is chosen;
+    ``keep="last"`` returns the last one. All gradients are closed forms.
     Source: ggml paper and its authors' code; docs/methods.md, section 18.
     """
+
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
 
     name: str = "ggml"
     max_iterations: int = 500
@@ -242,14 +171,21 @@ class MetaPrecoding(PhaseShifterSolver):
     analog_rate: float = 1.5e-3
     digital_rate: float = 1e-3
     hidden: int = 200
+    network: Literal["mlp", "kan"] = "mlp"
+    order: int = 3
+    grid: int = 5
+    reach: float = 1.0
     accumulate: bool = True
     noise_input: bool = False
     begin: Literal["random", "matched"] = "random"
 
-    def supports(self, problem: Downlink) -> str | None:
-        """Serves fully connected phase shifters with a chain for each user."""
-        reason = super().supports(problem) or needs_full_connection(problem)
-        size = None if reason else problem.frontend.scaled_feed().abs()
+    def supports(self, problem: AnyProblem) -> str | None:
+        """Serves fully connected phase shifters with a chain for each stream."""
+        connected = (
+            needs_chains_in_every_cell if isinstance(problem, MultiCell) else needs_full_connection
+        )
+        reason = super().supports(problem) or connected(problem)
+        size = None if reason else _feed(problem).abs()
         if size is not None and bool(((size / size.mean() - 1.0).abs() > 1e-6).any()):
             return "it needs a feed of equal amplitudes; use vpk or vp"
         return reason
@@ -259,72 +195,76 @@ class MetaPrecoding(PhaseShifterSolver):
         return self if index == 0 else replace(self, begin="random")
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Draw networks and phases, zero-forcing D; or begin at ``start``."""
-        check_count("hidden", self.hidden)
-        for name in ("beta", "analog_rate", "digital_rate"):
-            value = getattr(self, name)
-            if not 0.0 <= value < float("inf"):
-                raise InputError(name, f"got {value!r}", "it must be finite and >= 0")
+        self._check()
+        lead, rows, columns = _sizes(problem)
+        sizes = 2 * problem.chains * columns, 2 * rows * problem.chains
         like = problem.h.real
-        digital_size = 2 * problem.chains * problem.users
-        analog_size = 2 * problem.frontend.antennas * problem.chains
-        networks = [
-            draw_network((size, self.hidden, size), problem.batch, generator, like)
-            for size in (digital_size, analog_size)
-        ]
+        networks = [self._drawn(size, lead, generator, like) for size in sizes]
         if start is None:
             pick = matched_control if self.begin == "matched" else random_control
             control = pick(problem, generator)
-            link = problem.link(control)
-            digital = problem.rescale(link, zero_forcing(link))
+            digital = _forced(problem, problem.link(control))
         else:
             control, digital = start.control, start.digital
-        features = [
-            self._features(problem.batch, size, generator, like)
-            for size in (digital_size, analog_size)
-        ]
+        features = [self._features((*lead, size), generator, like) for size in sizes]
         memory = self._memory(problem, (control, digital), networks, features)
         link = problem.link(control)
         return State(control, digital, problem.utility(link, digital), memory)
 
-    def _features(self, batch: int, size: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    def _check(self) -> None:
+        check_count("hidden", self.hidden)
+        check_choice("network", self.network, ("mlp", "kan"))
+        for name in ("beta", "analog_rate", "digital_rate"):
+            value = getattr(self, name)
+            if not 0.0 <= value < float("inf"):
+                raise InputError(name, f"got {value!r}", "it must be finite and >= 0")
+        if not 0.0 < self.reach < float("inf"):
+            raise InputError("reach", f"got {self.reach!r}", "it must be finite and positive")
+        check_count("order", self.order)
+        check_count("grid", self.grid)
+
+    def _drawn(
+        self, size: int, lead: tuple[int, ...], generator: torch.Generator, like: Tensor
+    ) -> Embedded:
+        sizes = size, self.hidden, size
+        if self.network == "mlp":
+            return draw_perceptron(sizes, lead, generator, like)
+        splines = import_module(_SPLINES)
+        basis = splines.SplineBasis(self.order, self.grid, -self.reach, self.reach)
+        drawn: Embedded = splines.draw_kan(sizes, lead, generator, like, basis)
+        return drawn
+
+    def _features(self, shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
         if not self.noise_input:
-            return like.new_zeros(batch, size)
-        one = torch.randn(size, generator=generator, dtype=torch.float64)
-        return one.to(like).expand(batch, size).clone()
+            return like.new_zeros(shape)
+        one = torch.randn(shape[-1], generator=generator, dtype=torch.float64)
+        return one.to(like).expand(shape).clone()
 
     def _memory(
         self,
-        problem: Downlink,
+        problem: AnyProblem,
         start: tuple[Tensor, Tensor],
-        networks: list[Network],
+        networks: list[Embedded],
         features: list[Tensor],
     ) -> Memory:
-        unit = unit_problem(problem)
-        real = problem.h.real.dtype
+        loss, amplitude, places = _posed(problem, self.beta)
         control, digital = start
-        # The networks tell users apart: strongest first, so that their order does not matter.
-        order = unit.h.abs().square().sum(dim=2).argsort(dim=1, descending=True, stable=True)
-        loss = Precoding(
-            unit.h.gather(1, order.unsqueeze(2).expand_as(unit.h)),
-            unit.noise.to(real).unsqueeze(1).expand(-1, problem.users),
-            unit.user_weights.to(real).gather(1, order),
-            self.beta,
-        )
+        lead, rows, columns = _sizes(problem)
         # F has modulus 1 whatever the feed; its size goes into the digital part.
-        analog = torch.sgn(problem.analog(control)[:, 0])
-        size = problem.analog(control).abs().mean(dim=(1, 2, 3))
-        amplitude = unit.amplitude.to(real) / size
-        first = (digital[:, 0] / amplitude[:, None, None]).to(problem.h.dtype)
-        first = first.gather(2, order.unsqueeze(1).expand_as(first))
+        analog = problem.analog(control).reshape(*lead, rows, problem.chains)
+        amplitude = amplitude / analog.abs().mean(dim=(-2, -1))
+        first = digital.reshape(*lead, problem.chains, columns) / amplitude[..., None, None]
+        order = places.argsort(dim=-1).unsqueeze(-2).expand_as(first)
+        first = first.to(problem.h.dtype).gather(-1, order)
         return Memory(
             loss=loss,
-            analog=analog,
+            analog=torch.sgn(analog),
             digital=first,
             amplitude=amplitude,
-            places=order.argsort(dim=1),
+            places=places,
             digital_network=networks[0],
             analog_network=networks[1],
             digital_features=features[0],
@@ -333,12 +273,12 @@ class MetaPrecoding(PhaseShifterSolver):
             count=0,
         )
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """One iteration: both networks run, the loss goes back through them, Adam steps."""
         memory: Memory = state.memory
         loss, count = memory.loss, memory.count + 1
-        rows, columns = memory.analog.shape[1], memory.digital.shape[2]
-        chains = memory.digital.shape[1]
+        rows, chains = memory.analog.shape[-2:]
+        columns = memory.digital.shape[-1]
         analog_in = self._fed(
             memory.analog_features, loss.analog_gradient(memory.analog, memory.last)
         )
@@ -372,10 +312,56 @@ class MetaPrecoding(PhaseShifterSolver):
     def _fed(self, features: Tensor, gradient: Tensor) -> Tensor:
         return features if self.noise_input else features + as_features(gradient)
 
-    def _state(self, problem: Downlink, analog: Tensor, digital: Tensor, memory: Memory) -> State:
+    def _state(self, problem: AnyProblem, analog: Tensor, digital: Tensor, memory: Memory) -> State:
         circle = relaxed(problem.frontend.element_set)
-        control = circle.radius * analog * torch.sgn(problem.frontend.scaled_feed()[0]).conj()
-        columns = memory.places.unsqueeze(1).expand_as(digital)
-        scaled = (memory.amplitude[:, None, None] * digital.gather(2, columns)).unsqueeze(1)
+        control = circle.radius * analog * torch.sgn(_feed(problem)).conj()
+        columns = memory.places.unsqueeze(-2).expand_as(digital)
+        scaled = memory.amplitude[..., None, None] * digital.gather(-1, columns)
+        scaled = scaled.reshape(problem.shapes["digital"])
         utility = problem.utility(problem.link(control), scaled)
         return State(control, scaled, utility, memory)
+
+
+def _sizes(problem: AnyProblem) -> tuple[tuple[int, ...], int, int]:
+    """Leading axes, antennas, and columns of a digital part."""
+    if isinstance(problem, MultiCell):
+        return (problem.batch, problem.cells), problem.frontend.antennas, problem.columns
+    return (problem.batch,), problem.frontend.antennas, problem.users
+
+
+def _feed(problem: AnyProblem) -> Tensor:
+    """What the controls are multiplied by, with an axis of one or of cells before it."""
+    if isinstance(problem, MultiCell):
+        assert problem.feed is not None, "a fully digital array has no feed"
+        return problem.feed
+    feed: Tensor = problem.frontend.scaled_feed()
+    return feed
+
+
+def _forced(problem: AnyProblem, link: Any) -> Tensor:
+    """Zero forcing at the whole budget (of each cell, on its own users)."""
+    if isinstance(problem, MultiCell):
+        return cell_zero_forcing_start(problem, link)
+    digital: Tensor = problem.rescale(link, zero_forcing(link))
+    return digital
+
+
+def _posed(problem: AnyProblem, beta: float) -> tuple[Precoding, Tensor, Tensor]:
+    """Loss at unit power with users strongest first, amplitudes of budgets, places of columns.
+
+    The networks tell users apart: sorted, so that their order does not matter.
+    """
+    if isinstance(problem, MultiCell):
+        cells = unit_cells(problem)
+        loss = Precoding(cells.h, cells.noise, cells.user_weights, beta, cells.judge)
+        return loss, cells.amplitude, cells.places
+    unit = unit_problem(problem)
+    real = problem.h.real.dtype
+    order = unit.h.abs().square().sum(dim=2).argsort(dim=1, descending=True, stable=True)
+    loss = Precoding(
+        unit.h.gather(1, order.unsqueeze(2).expand_as(unit.h)),
+        unit.noise.to(real).unsqueeze(1).expand(-1, problem.users),
+        unit.user_weights.to(real).gather(1, order),
+        beta,
+    )
+    return loss, unit.amplitude.to(real), order.argsort(dim=1)

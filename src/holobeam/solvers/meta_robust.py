@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class RobustMetaPrecoding(MetaPrecoding):
     by it, on the worst-case channels: never by a rate on the true ones. Source: ggml paper (our
     readings); docs/methods.md, section 18.
     """
+
+    problems: ClassVar[tuple[type, ...]] = (Downlink,)
 
     name: str = "ggml-imcsi"
     delta: float | None = None
