@@ -28,6 +28,7 @@ SEED = 1_000_007
 
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cnn": ("cnn", {}),
+    "cnn-direct": ("cnn", {"weights": "cnn-direct"}),
     "channel phases": ("rzf+w", {}),
     "unfolded-vp, 3": ("unfolded-vp", {"layers": 3}),
     "vpk, 10": ("vpk", {"max_iterations": 10}),
