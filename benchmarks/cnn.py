@@ -17,7 +17,7 @@ from benchmarks.published import PUBLISHED
 from benchmarks.table import Table
 from holobeam.learned.network import Network
 from holobeam.learned.validation import Validation
-from holobeam.studies import estimate
+from holobeam.studies import estimate, paired_difference
 
 ANTENNAS = (32, 64, 128, 256)
 CLAIMED = {128: 0.98, 256: 0.996}
@@ -45,6 +45,7 @@ def tables(full: bool) -> Iterator[Table]:
         h = hb.channels.read_channels(PUBLISHED, "HH")[:20]
         yield _shares("Published channels HH[0:20], 64 antennas, 4 users, 10 dB", {64: h})
     yield _elsewhere(count)
+    yield _warm(count)
     yield _times()
 
 
@@ -123,6 +124,30 @@ def _elsewhere(count: int) -> Table:
             if snr_db == 10.0:
                 phases = f"{float(hb.solve(problem, 'rzf+w').sum_rate.mean() / best):.4f}"
         table.add(users, *shares, phases)
+    return table
+
+
+def _warm(count: int) -> Table:
+    table = Table(
+        f"vpk from the answer of cnn, 4 users, 10 dB, {count} channels, bits/s/Hz a user",
+        ("N", "iterations", "from channel phases", "from cnn", "gain (paired)"),
+    )
+    for antennas in (64, 256):
+        problem = hybrid(fresh(antennas, count), 4)
+        start = hb.solve(problem, "cnn")
+        for iterations in (5, 10, 30, 100):
+            cold, warm = (
+                hb.solve(problem, "vpk", max_iterations=iterations, start=begin).sum_rate / 4
+                for begin in (None, start)
+            )
+            gain = paired_difference(warm, cold)
+            table.add(
+                antennas,
+                iterations,
+                f"{float(cold.mean()):.4f}",
+                f"{float(warm.mean()):.4f}",
+                f"{gain.mean:+.4f} ± {gain.standard_error:.4f}",
+            )
     return table
 
 
