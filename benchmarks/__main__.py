@@ -18,6 +18,7 @@ import torch
 from benchmarks import (
     binary,
     blind,
+    cnn,
     engine,
     hardware,
     imperfect,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "sionna": sionna_rzf.tables,
     "unfolded": unfolded.tables,
     "meta": meta.tables,
+    "cnn": cnn.tables,
     "learned": learned.tables,
     "learned-table": learned_table.tables,
     "imperfect": imperfect.tables,

@@ -1,5 +1,7 @@
 """Put trained weights into the package, with a card of what they reach on the frozen channels.
 
+The card of ``cnn`` says what it reaches at several numbers of antennas instead.
+
 ``python -m benchmarks.learned_cards trained/fnn/fnn.safetensors --half`` after
 ``holobeam train fnn``.
 """
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 
 import holobeam as hb
+from benchmarks.cnn import size_scores
 from holobeam.channels.bundled import surface_benchmark
 from holobeam.learned.checkpoints import Weights, read_weights, write_weights
 from holobeam.learned.network import Network
@@ -39,16 +42,19 @@ def benchmark() -> Validation:
 
 def card(name: str, weights: Weights, network: Network) -> dict[str, Any]:
     """What training said of the weights, and what they reach on the frozen channels."""
+    known = {"command": f"holobeam train {name}", "licence": "Apache-2.0"}
+    if weights.model == "cnn":
+        data = "channels of the recipe, a fixed set for each lesson"
+        return {**weights.about, "data": data, "sizes": size_scores(network), **known}
     reached = [{**asdict(score), "share": score.share} for score in benchmark().score(network)]
     return {
         **weights.about,
         "data": "channels and surface of the recipe, drawn anew for every step",
-        "command": f"holobeam train {name}",
         NAME: {
             "reference": "best rates known of the 256 channels of surface_benchmark()",
             "scores": reached,
         },
-        "licence": "Apache-2.0",
+        **known,
     }
 
 
@@ -68,7 +74,8 @@ def main() -> None:
         kept = Weights(weights.model, weights.options, tensors, weights.about)
         about = card(path.stem, kept, restore(kept))
         write_weights(chosen.out / path.name, Weights(kept.model, kept.options, tensors, about))
-        told = {score["label"]: round(score["share"], 4) for score in about[NAME]["scores"]}
+        scores = about["sizes"] if weights.model == "cnn" else about[NAME]["scores"]
+        told = {score["label"]: round(score["share"], 4) for score in scores}
         print(f"{path.stem}: {told}, {(chosen.out / path.name).stat().st_size} bytes")
 
 

@@ -85,7 +85,7 @@ def _card(name: str) -> dict[str, Any]:
     """One line about trained weights: what they are, what they reach, what they cost."""
     card = zoo.card(name)
     about = card.about
-    scores = about.get("scores", [])
+    scores = [*about.get("scores", []), *about.get("sizes", [])]
     shares = (f"{s['label']} {100 * s['utility'] / s['reference']:.1f} %" for s in scores)
     minutes = (about.get("cpu_seconds") or 0.0) / 60
     return {

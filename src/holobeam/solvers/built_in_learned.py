@@ -23,6 +23,13 @@ LEARNED = (
         (("model", "unfolded-pga"), ("layers", 10)),
     ),
     Entry(
+        "cnn",
+        _LEARNED,
+        "convolutions and attention from the phases of the channels, one pass; any N, any K",
+        "cited by the ggml paper (our reconstruction); methods 27",
+        "fully connected phase shifters, a chain for each user, radiated power, sum rate",
+    ),
+    Entry(
         "unrolled-mmse",
         _LEARNED,
         "learned moves of all amplitudes at once, ten layers gone through twice; any size, any K",

@@ -14,6 +14,7 @@ from holobeam.learned.network import Learned, Network
 
 ARCHITECTURES = {
     "2dgnn": "holobeam.learned.gnn2d:TwoDimensionalGnn",
+    "cnn": "holobeam.learned.attention_cnn:AttentionCnn",
     "fnn": "holobeam.learned.fnn:Fnn",
     "mb-dnn": "holobeam.learned.mbgnn:MbDnn",
     "mb-dnn-plus": "holobeam.learned.mb_plus:MbPlus",
