@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from holobeam.learned.network import Trace
+from holobeam.learned.network import REAL, Trace, first_weight
 from holobeam.learned.scene import orthonormal
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.judged import plain_array
@@ -36,22 +36,26 @@ class _Kept:
 
 def serves(network: UnrolledMmse, problem: Downlink) -> bool:
     """Whether the compiled twin serves a network on a problem that it does not refuse."""
-    first: Tensor = next(network.parameters())
+    first = first_weight(network)
     return not (
-        network.training
+        first is None
+        or network.training
         or torch.is_grad_enabled()
         or first.is_inference()  # nobody counts who writes to it
         or problem.h.device.type != "cpu"
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
-        or first.dtype != problem.h.real.dtype
+        or first.dtype != REAL[problem.h.dtype]
     )
 
 
-def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Trace:
+def walk(
+    network: UnrolledMmse, problem: Downlink, control: Tensor | None, passes: int = 1
+) -> Trace:
     """Do what :meth:`UnrolledMmse.forward` does, compiled.
 
-    The trace has the rates of every layer.
+    The trace has the rates of every layer; after several passes, each from where the last one
+    ended, the best pass of every channel and its rate.
     """
     from holobeam.kernels import unrolled as kernel
     from holobeam.kernels.cpu import available_threads
@@ -73,9 +77,10 @@ def walk(network: UnrolledMmse, problem: Downlink, control: Tensor | None) -> Tr
         ),
         kept.packed,
         kernel.Designs(out[0].numpy(), out[1].numpy(), rates.numpy()),
+        passes,
         available_threads(),
     )
-    return Trace(out[0], out[1], tuple(rates))
+    return Trace(out[0], out[1], tuple(rates) if passes == 1 else (rates[-1],))
 
 
 def forget(network: UnrolledMmse) -> None:
