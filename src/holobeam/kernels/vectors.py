@@ -213,6 +213,36 @@ def root(typing: Any, value: Any) -> Any:
     return value(value), codegen
 
 
+def _halves_swapped(builder: Any, value: Any) -> Any:
+    half = LANES // 2
+    order = [*range(half, LANES), *range(half)]
+    return builder.shuffle_vector(
+        value, value, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+    )
+
+
+@_intrinsic
+def swap(typing: Any, value: Any) -> Any:
+    """Both halves of a vector, swapped."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _halves_swapped(builder, args[0])
+
+    return value(value), codegen
+
+
+@_intrinsic
+def turn(typing: Any, value: Any) -> Any:
+    """Eight complex numbers, real parts in the first half, times the imaginary unit."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = LANES // 2
+        sign = ir.Constant(args[0].type, [-1.0] * half + [1.0] * half)
+        return builder.fmul(_halves_swapped(builder, args[0]), sign)
+
+    return value(value), codegen
+
+
 @_intrinsic
 def above(typing: Any, value: Any, bound: Any, yes: Any, no: Any) -> Any:
     """``yes`` in lanes where ``value > bound``, else ``no``; what is not a number is not above."""

@@ -9,9 +9,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import check_choice, check_count
-from holobeam.learned.heads import HEADS, amplitudes, direct, project, structure, trace
+from holobeam.learned.heads import HEADS, amplitudes, direct, finish, project, trace
 from holobeam.learned.network import Network, Trace
-from holobeam.learned.scene import Scene, see, unserved
+from holobeam.learned.scene import Scene, Span, see, span, unserved
 from holobeam.learned.unrolled import Point
 from holobeam.problems.downlink import Downlink
 
@@ -85,8 +85,10 @@ class Fnn(Network):
             self.feed.copy_(torch.view_as_real(scene.feed))
         seen = torch.view_as_real(scene.columns.resolve_conj().contiguous()).flatten(1)
         out = self.out(self.hidden(torch.cat([seen, scene.loudness.unsqueeze(1)], dim=1)))
-        chosen = amplitudes(out[:, : self.antennas].sigmoid())
-        return trace(problem, scene, self._design(scene, chosen, out[:, self.antennas :]))
+        shares, rest = out[:, : self.antennas].sigmoid(), out[:, self.antennas :]
+        if self.head == "mmse":
+            return finish(self, problem, scene, shares, rest.reshape(-1, self.users, 2))
+        return trace(problem, scene, self._design(scene, amplitudes(shares), rest))
 
     def _design(
         self,
@@ -94,8 +96,6 @@ class Fnn(Network):
         control: Float[Tensor, "batch antennas"],
         rest: Float[Tensor, "batch outputs"],
     ) -> Point:
-        if self.head == "mmse":
-            return structure(scene, control, rest.reshape(-1, self.users, 2))
         entries = torch.complex(*rest.reshape(len(rest), -1, self.users, 2).unbind(dim=3))
         if self.head != "direct":
             return project(scene, control, entries, weighted=self.head == "wls")
@@ -109,8 +109,16 @@ class Fnn(Network):
         """Whether the feed leaves the span of the one that it was trained on."""
         if not bool(self.feed.any()):
             return False
+        seen = span(problem.frontend)
+        compared: tuple[Span, Tensor, bool] | None = self.__dict__.get("_compared")
+        if compared is None or compared[0] is not seen or not torch.equal(compared[1], self.feed):
+            compared = (seen, self.feed.clone(), self._missed(seen.entries))
+            self.__dict__["_compared"] = compared
+        return compared[2]
+
+    def _missed(self, feed: Complex[Tensor, "antennas rf_chains"]) -> bool:
         known = self._known()
-        feed = problem.frontend.scaled_feed()[0].to(known.device, known.dtype)
+        feed = feed.to(known.device, known.dtype)
         missed = feed - known @ (known.mH @ feed) / float(self.antennas)
         return bool(missed.abs().max() > _OTHER_FEED * feed.abs().max())
 
