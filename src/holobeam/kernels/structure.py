@@ -1,6 +1,7 @@
-"""The head of the optimal structure, compiled: amplitudes and two numbers a user become a design.
+"""Both ends of a plain network, compiled: channels as features, and the optimal structure.
 
-``learned/heads.py`` is the oracle. Sixteen channels at a time.
+What it sees are columns and loudness; its amplitudes and two numbers a user become a design,
+sixteen channels at a time. ``learned/scene.py`` and ``learned/heads.py`` are the oracles.
 """
 
 from __future__ import annotations
@@ -140,3 +141,34 @@ def design(
         run(*arguments, first, last)
 
     spread(work, batch, batch * antennas * users * 2e-8, threads)
+
+
+@njit(**PLAIN)
+def _tells(scenes: Any, out: Any, first: int, last: int) -> None:
+    """Features of channels ``first`` to ``last``; see :func:`tell`."""
+    h, noise_power, power = scenes
+    users, antennas = h.shape[1], h.shape[2]
+    stride = padded(antennas)
+    columns = np.zeros(users * stride, out.dtype), np.zeros(users * stride, out.dtype)
+    for b in range(first, last):
+        noise = look(h[b], noise_power[b], float(power[b]), columns)
+        for n in range(antennas):
+            for k in range(users):
+                out[b, 2 * (n * users + k)] = columns[0][k * stride + n]
+                out[b, 2 * (n * users + k) + 1] = columns[1][k * stride + n]
+        out[b, 2 * antennas * users] = -0.5 * math.log10(noise)
+
+
+def tell(scenes: tuple[Any, ...], out: Any, threads: int) -> None:
+    """Columns and loudness of a batch of channels, ``(B, 2 N K + 1)`` in place.
+
+    ``scenes``: channels ``(B, K, N)``, noise ``(B, K)`` and budget ``(B,)``. Columns lie element
+    after element, user after user, real part before imaginary part.
+    """
+    batch = len(out)
+    run = compiled(_tells, (scenes, out, 0, batch), out.dtype.char)
+
+    def work(first: int, last: int) -> None:
+        run(scenes, out, first, last)
+
+    spread(work, batch, out.size * 4e-9, threads)

@@ -100,6 +100,17 @@ def design(problem: Downlink, shares: Tensor, logits: Tensor) -> Trace:
     return Trace(out[0], out[1], (rates,))
 
 
+def features(problem: Downlink) -> Tensor:
+    """Columns and loudness of a scene as a plain network reads them, ``(B, 2 N K + 1)``."""
+    from holobeam.kernels.cpu import available_threads
+    from holobeam.kernels.structure import tell
+
+    h = problem.h
+    seen = problem.noise_power.new_empty((problem.batch, 2 * h.shape[2] * h.shape[3] + 1))
+    tell(scene_arrays(problem), seen.numpy(), available_threads())
+    return seen
+
+
 def scene_arrays(problem: Downlink) -> tuple[Any, Any, Any]:
     """Channels, noise and budget as kernels of networks read them."""
     parts = problem.h[:, 0], problem.noise_power, problem.power

@@ -9,7 +9,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import check_choice, check_count
-from holobeam.learned.heads import HEADS, amplitudes, direct, finish, project, trace
+from holobeam.learned import compiled
+from holobeam.learned.heads import HEADS, amplitudes, direct, project, structure, trace
 from holobeam.learned.network import Network, Trace
 from holobeam.learned.scene import Scene, Span, see, span, unserved
 from holobeam.learned.unrolled import Point
@@ -78,17 +79,19 @@ class Fnn(Network):
         return None
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
-        """Design for a batch of channels."""
+        """Design for a batch of channels; compiled but for its layers where that serves."""
         del control
+        if self.head == "mmse" and compiled.serves(self, problem):
+            out = self.out(self.hidden(compiled.features(problem)))
+            logits = out[:, self.antennas :].reshape(-1, self.users, 2)
+            return compiled.design(problem, out[:, : self.antennas].sigmoid(), logits)
         scene = see(problem)
         if self.training and not bool(self.feed.any()):
             self.feed.copy_(torch.view_as_real(scene.feed))
         seen = torch.view_as_real(scene.columns.resolve_conj().contiguous()).flatten(1)
         out = self.out(self.hidden(torch.cat([seen, scene.loudness.unsqueeze(1)], dim=1)))
-        shares, rest = out[:, : self.antennas].sigmoid(), out[:, self.antennas :]
-        if self.head == "mmse":
-            return finish(self, problem, scene, shares, rest.reshape(-1, self.users, 2))
-        return trace(problem, scene, self._design(scene, amplitudes(shares), rest))
+        chosen = amplitudes(out[:, : self.antennas].sigmoid())
+        return trace(problem, scene, self._design(scene, chosen, out[:, self.antennas :]))
 
     def _design(
         self,
@@ -96,6 +99,8 @@ class Fnn(Network):
         control: Float[Tensor, "batch antennas"],
         rest: Float[Tensor, "batch outputs"],
     ) -> Point:
+        if self.head == "mmse":
+            return structure(scene, control, rest.reshape(-1, self.users, 2))
         entries = torch.complex(*rest.reshape(len(rest), -1, self.users, 2).unbind(dim=3))
         if self.head != "direct":
             return project(scene, control, entries, weighted=self.head == "wls")
