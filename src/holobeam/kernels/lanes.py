@@ -60,7 +60,7 @@ def get(pair: Any, place: int, lane: int) -> complex:
 
 
 @njit(**PLAIN)
-def _sums(a: Any, i: int, over: int, b: Any, j: int, through: int, count: int) -> Any:
+def sums(a: Any, i: int, over: int, b: Any, j: int, through: int, count: int) -> Any:
     """``sum a b`` along two lines of entries, by parts: re re, im im, re im and im re."""
     zero = constant(load(a[0], 0), 0.0)
     rr, ii, ri, ir = zero, zero, zero, zero
@@ -78,7 +78,7 @@ def hear(small: Any, users: int, chains: int) -> None:
     e, v, t = small[0], small[2], small[3]
     for k in range(users):
         for j in range(users):
-            rr, ii, ri, ir = _sums(e, k * chains, 1, v, j, users, chains)
+            rr, ii, ri, ir = sums(e, k * chains, 1, v, j, users, chains)
             at = (k * users + j) * LANES
             store(t[0], at, rr - ii)
             store(t[1], at, ri + ir)
@@ -91,7 +91,7 @@ def spent(small: Any, users: int, chains: int) -> Any:
     power = constant(load(v[0], 0), 0.0)
     for r in range(chains):
         for s in range(r + 1):
-            rr, ii, ri, ir = _sums(v, r * users, 1, v, s * users, 1, users)
+            rr, ii, ri, ir = sums(v, r * users, 1, v, s * users, 1, users)
             at = (r * chains + s) * LANES
             part = (rr + ii) * load(g[0], at) - (ri - ir) * load(g[1], at)
             # G is Hermitian: what is off its diagonal counts twice.
@@ -160,7 +160,7 @@ def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> Non
     for r in range(chains):
         for s in range(r + 1):
             at = (r * chains + s) * LANES
-            rr, ii, ri, ir = _sums(system, s * chains, 1, system, r * chains, 1, s)
+            rr, ii, ri, ir = sums(system, s * chains, 1, system, r * chains, 1, s)
             re, im = load(system[0], at) - (rr + ii), load(system[1], at) - (ri - ir)
             if s < r:
                 inverse = load(system[0], s * (chains + 1) * LANES)
@@ -171,12 +171,12 @@ def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> Non
                 store(system[1], at, one - one)
     for k in range(users):
         for r in range(chains):
-            rr, ii, ri, ir = _sums(system, r * chains, 1, right, k, users, r)
+            rr, ii, ri, ir = sums(system, r * chains, 1, right, k, users, r)
             _divide(right, r * users + k, rr - ii, ri + ir, load(system[0], r * (chains + 1) * LANES))
         for i in range(chains):
             r = chains - 1 - i
             below = r + 1
-            rr, ii, ri, ir = _sums(
+            rr, ii, ri, ir = sums(
                 system, below * chains + r, chains, right, below * users + k, users, i
             )
             _divide(right, r * users + k, rr + ii, ri - ir, load(system[0], r * (chains + 1) * LANES))
@@ -201,7 +201,7 @@ def assemble(small: Any, users: int, chains: int, price: Any) -> None:
             store(back[1], i, cost * load(e[1], i))
     for r in range(chains):
         for s in range(r + 1):
-            rr, ii, ri, ir = _sums(back, r, chains, e, s, chains, users)
+            rr, ii, ri, ir = sums(back, r, chains, e, s, chains, users)
             at = (r * chains + s) * LANES
             store(system[0], at, fma(price, load(g[0], at), rr + ii))
             store(system[1], at, fma(price, load(g[1], at), ri - ir))
