@@ -69,10 +69,10 @@ def _first(columns: Any, feed: Any, stride: int, loudness: float, edges: Any, ve
     chains, antennas = feed.shape[1], vertex.shape[0] // beside
     users = edge.shape[0] // (apart * antennas)
     for n in range(antennas):
-        vertex[n * beside], vertex[n * beside + 1] = 1.0, loudness
+        vertex[n * beside], vertex[n * beside + HALF] = 1.0, loudness
         for r in range(chains):
-            vertex[n * beside + 2 + 2 * r] = feed[n, r].real
-            vertex[n * beside + 3 + 2 * r] = feed[n, r].imag
+            vertex[n * beside + place(2 + 2 * r)] = feed[n, r].real
+            vertex[n * beside + place(3 + 2 * r)] = feed[n, r].imag
         for k in range(users):
             row = (k * antennas + n) * apart
             re, im = columns[0][k * stride + n], columns[1][k * stride + n]

@@ -54,8 +54,8 @@ def _pack(network: MbDnn, antennas: int) -> tuple[Any, Any, tuple[int, ...]]:
     """Weights, places of the layers, and places of the head, see ``kernels/graph.py``."""
     parts: list[Any] = []
     layers = []
-    for number, layer in enumerate(list(network.layers)[:-1]):
-        layers.append(_pack_layer(layer, number == 0, antennas, parts))  # type: ignore[arg-type]
+    for layer in list(network.layers)[:-1]:
+        layers.append(_pack_layer(layer, antennas, parts))  # type: ignore[arg-type]
     head = _pack_head(network, parts)
     dtype = plain_array(network.layers[0].vertex.weight).dtype  # type: ignore[union-attr, arg-type]
     weights = np.concatenate([part.ravel() for part in parts]).astype(dtype)
@@ -69,7 +69,7 @@ def _add(parts: list[Any], part: Any) -> int:
     return at
 
 
-def _pack_layer(layer: GraphLayer, first: bool, antennas: int, parts: list[Any]) -> Any:
+def _pack_layer(layer: GraphLayer, antennas: int, parts: list[Any]) -> Any:
     """Weights of a layer; its row of ``Places``.
 
     The mean over the other elements is a sum over all, which belongs to the user, less the edge's
@@ -83,18 +83,16 @@ def _pack_layer(layer: GraphLayer, first: bool, antennas: int, parts: list[Any])
     others = plain(layer.others) / max(antennas - 1, 1)
     edge = plain(layer.edge)
     own, message = edge[:, :edges] - others, edge[:, edges:]
-    vertex = _lanes(plain(layer.vertex), rows=True, columns=not first)
-    share = _lanes(plain(layer.edge_vertex), rows=True, columns=not first)
-    both = np.concatenate([vertex, _lanes(plain(layer.gather))], axis=1)
+    both = np.concatenate([_lanes(plain(layer.vertex)), _lanes(plain(layer.gather))], axis=1)
     return Places(
         padded(edges), padded(vertices), padded(width),
         int(edges == width), int(vertices == width),
         _add(parts, panels(np.concatenate([_lanes(own), _lanes(message)], axis=1))),
         _add(parts, panels(_lanes(others))),
-        _add(parts, panels(share)),
-        _add(parts, _lanes(wide(layer.edge_vertex.bias)[:, None], columns=None)),
+        _add(parts, panels(_lanes(plain(layer.edge_vertex)))),
+        _add(parts, _lanes(wide(layer.edge_vertex.bias)[:, None])[:, 0]),
         _add(parts, panels(both)),
-        _add(parts, _lanes(wide(layer.vertex.bias)[:, None], columns=None)),
+        _add(parts, _lanes(wide(layer.vertex.bias)[:, None])[:, 0]),
     )  # fmt: skip
 
 
@@ -105,8 +103,7 @@ def _pack_head(network: MbDnn, parts: list[Any]) -> tuple[int, ...]:
     last: Any = network.layers[-1]
     assert network.shares is not None
     edges, vertices = last.gather.in_features, last.vertex.in_features
-    first = len(network.layers) == 1
-    vertex = _lanes(plain(last.vertex), rows=False, columns=not first)
+    vertex = _lanes(plain(last.vertex), rows=False)
     both = np.concatenate([vertex, _lanes(plain(last.gather), rows=False)], axis=1)
     inner = plain(network.shares.inner)
     inner = np.concatenate([_lanes(inner[:, :-3], rows=False), inner[:, -3:]], axis=1)
@@ -119,25 +116,16 @@ def _pack_head(network: MbDnn, parts: list[Any]) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _lanes(matrix: Any, rows: bool = True, columns: bool | None = True) -> Any:
-    """Weights of channels that lie as in ``kernels/graph.py``, padded by zeros.
+def _lanes(matrix: Any, rows: bool = True) -> Any:
+    """Weights whose inputs lie as in ``kernels/graph.py``, padded by zeros.
 
-    ``rows``, ``columns``: whether outputs and inputs lie so; inputs in their order where False,
-    as they are where None.
+    ``rows``: whether outputs lie so too, else in their order.
     """
     from holobeam.kernels.graph import place
     from holobeam.kernels.perceptron import padded
 
-    def order(count: int, lie: bool | None) -> tuple[Any, int]:
-        plain_order = np.arange(count)
-        if lie is None:
-            return plain_order, count
-        return (np.array([place(i) for i in plain_order]) if lie else plain_order), padded(count)
-
-    to, height = order(matrix.shape[0], rows)
-    across, length = order(matrix.shape[1], columns)
-    out = np.zeros((height, length))
-    out[np.ix_(to, across)] = matrix
+    height, length = matrix.shape
+    to = np.array([place(i) if rows else i for i in range(height)])
+    out = np.zeros((padded(height), padded(length)))
+    out[np.ix_(to, [place(i) for i in range(length)])] = matrix
     return out
-
-
