@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from holobeam.kernels import blocks, vectors
-from holobeam.kernels.lanes import conditions, matrices
-from holobeam.kernels.projection import _digital
+from holobeam.kernels.lanes import conditions, improve, matrices
 
 LANES = vectors.LANES
 
@@ -38,7 +37,7 @@ def together(problem, steps):
         pair[0][:], pair[1][:] = flat.real.ravel(), flat.imag.ravel()
     given_[0][:], given_[1][:], given_[2][:] = noise.T.ravel(), alpha.T.ravel(), power
     rates = np.empty(LANES)
-    _digital(small, given_, users, chains, steps, rates)
+    improve(small, given_, users, chains, steps, rates)
     found = (small[2][0] + 1j * small[2][1]).reshape(-1, LANES).T.reshape(v.shape)
     return found, rates
 

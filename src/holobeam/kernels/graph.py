@@ -63,7 +63,9 @@ def place(channel: int) -> int:
 
 
 @njit(**PLAIN)
-def _first(columns: Any, feed: Any, stride: int, loudness: float, edges: Any, vertices: Any) -> None:
+def _first(
+    columns: Any, feed: Any, stride: int, loudness: float, edges: Any, vertices: Any
+) -> None:
     """States before the first layer, in place; of the feed where there is one."""
     (edge, apart), (vertex, beside) = edges, vertices
     chains, antennas = feed.shape[1], vertex.shape[0] // beside
@@ -171,7 +173,9 @@ def _renew(
 
 
 @njit(**WITHIN)
-def _layer(weights: Any, at: Any, states: Any, columns: Any, sizes: Any, plain: bool, room: Any) -> None:
+def _layer(
+    weights: Any, at: Any, states: Any, columns: Any, sizes: Any, plain: bool, room: Any
+) -> None:
     """One layer of one channel, in place."""
     (edge, apart), (vertex, beside) = states
     antennas, users, stride = sizes
@@ -201,14 +205,14 @@ def _finish(
     shares: Any, logits: Any,
 ) -> None:  # fmt: skip
     """Amplitudes up to scale and logits of the users, in place."""
-    (edge, apart), (vertex, beside) = states
+    vertex, beside = states[1]
     antennas, users, stride = sizes
     sums, hidden, out, fresh = room
     edges, vertices = last[0], last[1]
     _pool(states, (antennas, users, stride, edges), vertices, sums)
     both = vertices + edges
-    affine(vertex, 0, beside, antennas, (both, both), (0, LANES), weights, last[2], weights, last[3],
-           fresh, False)  # fmt: skip
+    affine(vertex, 0, beside, antennas, (both, both), (0, LANES), weights, last[2], weights,
+           last[3], fresh, False)  # fmt: skip
     for n in range(antennas):
         at = n * LANES
         value = sigmoid(load(fresh, at))
@@ -272,8 +276,9 @@ def walk(
     Parameters
     ----------
     scenes
-        Channels ``(B, K, N)``, noise ``(B, K)`` and budget ``(B,)`` in the precision of the weights;
-        the feed ``(N, R)`` with columns of mean power 1, complex128, ``(N, 0)`` where it isn't seen.
+        Channels ``(B, K, N)``, noise ``(B, K)`` and budget ``(B,)`` in the precision of the
+        weights; the feed ``(N, R)`` with columns of mean power 1, complex128, ``(N, 0)`` where it
+        isn't seen.
     network
         Weights in one array; a row of :class:`Places` for every layer but the last; of the last
         one and the head the padded edges and vertices, and where matrices and biases begin: of

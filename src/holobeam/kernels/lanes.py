@@ -19,6 +19,9 @@ from holobeam.kernels.vectors import LANES, above, at_least, constant, fma, load
 
 _TINY = 2.3e-308
 
+RIDGE = 1e-14
+"""Of digital steps, relative to the mean diagonal: as in ``kernels/blocks.py``."""
+
 
 @njit(**PLAIN)
 def sixteen(rows: int, columns: int) -> tuple[Any, Any]:
@@ -150,7 +153,8 @@ def weigh(small: Any, given: Any, load_of: Any, users: int) -> None:
 def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> None:
     """Solve Hermitian systems (lower halves given) by Cholesky, both arrays in place.
 
-    The ridge is relative to the mean diagonal. What is not positive definite gives no finite answer.
+    The ridge is relative to the mean diagonal. What is not positive definite gives no finite
+    answer.
     """
     level = constant(load(system[0], 0), 0.0)
     one = constant(level, 1.0)
@@ -172,14 +176,18 @@ def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> Non
     for k in range(users):
         for r in range(chains):
             rr, ii, ri, ir = sums(system, r * chains, 1, right, k, users, r)
-            _divide(right, r * users + k, rr - ii, ri + ir, load(system[0], r * (chains + 1) * LANES))
+            _divide(
+                right, r * users + k, rr - ii, ri + ir, load(system[0], r * (chains + 1) * LANES)
+            )
         for i in range(chains):
             r = chains - 1 - i
             below = r + 1
             rr, ii, ri, ir = sums(
                 system, below * chains + r, chains, right, below * users + k, users, i
             )
-            _divide(right, r * users + k, rr + ii, ri - ir, load(system[0], r * (chains + 1) * LANES))
+            _divide(
+                right, r * users + k, rr + ii, ri - ir, load(system[0], r * (chains + 1) * LANES)
+            )
 
 
 @njit(**PLAIN)
@@ -268,3 +276,78 @@ def rates(small: Any, given: Any, load_of: Any, users: int, out: Any) -> None:
             if ratio[k * LANES + lane] != 0.0:
                 total += alpha[k * LANES + lane] * math.log1p(ratio[k * LANES + lane])
         out[lane] = total / math.log(2.0)
+
+
+@njit(**PLAIN)
+def fill(small: Any, lane: int, v: Any) -> None:
+    """V of one channel into its lane."""
+    for r in range(v.shape[0]):
+        for k in range(v.shape[1]):
+            put(small[2], r * v.shape[1] + k, lane, v[r, k])
+
+
+@njit(**PLAIN)
+def drain(small: Any, lane: int, v: Any) -> None:
+    """V of one channel out of its lane."""
+    for r in range(v.shape[0]):
+        for k in range(v.shape[1]):
+            v[r, k] = get(small[2], r * v.shape[1] + k, lane)
+
+
+@njit(**PLAIN)
+def fill_budget(small: Any, given: Any, users: int, chains: int) -> None:
+    """Meet the budget where that is missed by more than rounding.
+
+    Where it is met, V stays to the last bit: one by one must be all at once.
+    """
+    load_of = np.empty(LANES)
+    store(load_of, 0, spent(small, users, chains) / load(given[2], 0))
+    for lane in range(LANES):
+        if abs(load_of[lane] - 1.0) > 1e-9 and load_of[lane] > _TINY:
+            scale = 1.0 / np.sqrt(load_of[lane])
+            for i in range(chains * users):
+                put(small[2], i, lane, get(small[2], i, lane) * scale)
+
+
+@njit(**PLAIN)
+def improve(small: Any, given: Any, users: int, chains: int, count: int, out: Any) -> None:
+    """Digital steps of all channels at their controls; their utilities in place."""
+    for _ in range(count):
+        refresh(small, given, users, chains, RIDGE)
+    rescale(small, given[2], users, chains)
+    hear(small, users, chains)
+    one = np.ones(LANES)
+    rates(small, given, load(one, 0), users, out)
+
+
+@njit(**PLAIN)
+def pull(small: Any, given: Any, users: int, chains: int, radiated: bool, pulls: Any) -> None:
+    """What the gradient takes from each user's channel and from each chain's wave, in place.
+
+    With ``Y = diag(sqrt w conj(u)) H`` and ``T = E V`` the gradient in A is ``H^H ahead +
+    A loaded``, where ``ahead = diag(w |u|^2) T V^H - diag(w u) V^H`` (K x R) and
+    ``loaded = rho V V^H`` (R x R), rho the price of radiated power.
+    """
+    _, _, v, t, u, w, _ = small
+    ahead, loaded = pulls
+    rho = constant(load(w, 0), 0.0)
+    for k in range(users):
+        x, y, weight = load(u[0], k * LANES), load(u[1], k * LANES), load(w, k * LANES)
+        cost = weight * fma(x, x, y * y)
+        rho = fma(cost, load(given[0], k * LANES), rho)
+        x, y = weight * x, weight * y
+        for r in range(chains):
+            rr, ii, ri, ir = sums(v, r * users, 1, t, k * users, 1, users)
+            at, own = (k * chains + r) * LANES, (r * users + k) * LANES
+            a, b = load(v[0], own), load(v[1], own)
+            store(ahead[0], at, cost * (rr + ii) - fma(x, a, y * b))
+            store(ahead[1], at, cost * (ri - ir) - (y * a - x * b))
+    rho = rho / load(given[2], 0) if radiated else rho - rho
+    for r in range(chains):
+        for s in range(r + 1):
+            rr, ii, ri, ir = sums(v, r * users, 1, v, s * users, 1, users)
+            at, other = (s * chains + r) * LANES, (r * chains + s) * LANES
+            store(loaded[0], at, rho * (rr + ii))
+            store(loaded[1], at, rho * (ri - ir))
+            store(loaded[0], other, rho * (rr + ii))
+            store(loaded[1], other, rho * (ir - ri))

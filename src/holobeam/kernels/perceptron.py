@@ -19,7 +19,7 @@ PLAIN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 """How kernels of networks are compiled: no fast-math, which the exponential does not bear."""
 
 WITHIN: dict[str, Any] = {**PLAIN, "inline": "always"}
-"""Parts of one caller that take many arrays: as arguments of a call they cost as much as the work."""
+"""Parts of one caller that take many arrays: passing those costs as much as the work."""
 
 
 @njit(**PLAIN)

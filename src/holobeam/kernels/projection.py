@@ -16,22 +16,19 @@ from holobeam.kernels.alternating import Best, Channels
 from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, compiled, project, spread
 from holobeam.kernels.lanes import (
     conditions,
+    drain,
+    fill,
+    fill_budget,
     get,
     hear,
+    improve,
     matrices,
+    pull,
     put,
-    rates,
-    refresh,
-    rescale,
     sixteen,
-    spent,
-    sums,
     weigh,
 )
-from holobeam.kernels.perceptron import PLAIN
-from holobeam.kernels.vectors import LANES, constant, fma, load, store
-
-_RIDGE = 1e-14
+from holobeam.kernels.vectors import LANES, load
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -99,39 +96,6 @@ def _link(h: Any, feed: Any, q: Any, a: Any, small: Any, lane: int, radiated: bo
             put(small[1], r * chains + s, lane, complex(re, -im))
 
 
-@njit(**PLAIN)
-def _pulls(small: Any, given: Any, users: int, chains: int, radiated: bool, pulls: Any) -> None:
-    """What the gradient takes from each user's channel and from each chain's wave, in place.
-
-    With ``Y = diag(sqrt w conj(u)) H`` and ``T = E V`` the gradient in A is ``H^H ahead +
-    A loaded``, where ``ahead = diag(w |u|^2) T V^H - diag(w u) V^H`` (K x R) and
-    ``loaded = rho V V^H`` (R x R), rho the price of radiated power.
-    """
-    _, _, v, t, u, w, _ = small
-    ahead, loaded = pulls
-    rho = constant(load(w, 0), 0.0)
-    for k in range(users):
-        x, y, weight = load(u[0], k * LANES), load(u[1], k * LANES), load(w, k * LANES)
-        cost = weight * fma(x, x, y * y)
-        rho = fma(cost, load(given[0], k * LANES), rho)
-        x, y = weight * x, weight * y
-        for r in range(chains):
-            rr, ii, ri, ir = sums(v, r * users, 1, t, k * users, 1, users)
-            at, own = (k * chains + r) * LANES, (r * users + k) * LANES
-            a, b = load(v[0], own), load(v[1], own)
-            store(ahead[0], at, cost * (rr + ii) - fma(x, a, y * b))
-            store(ahead[1], at, cost * (ri - ir) - (y * a - x * b))
-    rho = rho / load(given[2], 0) if radiated else rho - rho
-    for r in range(chains):
-        for s in range(r + 1):
-            rr, ii, ri, ir = sums(v, r * users, 1, v, s * users, 1, users)
-            at, other = (s * chains + r) * LANES, (r * chains + s) * LANES
-            store(loaded[0], at, rho * (rr + ii))
-            store(loaded[1], at, rho * (ri - ir))
-            store(loaded[0], other, rho * (rr + ii))
-            store(loaded[1], other, rho * (ir - ri))
-
-
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _gather(
     parts: Any, first: Any, second: Any, back: float, line: Any, rows: tuple[int, int]
@@ -146,7 +110,9 @@ def _gather(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _combine(parts: Any, weights: Any, lane: int, chains: int, r: int, back: float, line: Any) -> None:
+def _combine(
+    parts: Any, weights: Any, lane: int, chains: int, r: int, back: float, line: Any
+) -> None:
     """Add ``sum_k weights[k, r] parts[k]`` to a line, two rows at a time."""
     rows = parts[0].shape[0]
     for k in range(0, rows - 1, 2):
@@ -251,48 +217,6 @@ def _ascend(
     _link(h, feed, q, a, small, lane, radiated)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _fill(small: Any, lane: int, v: Any) -> None:
-    """V of one channel into its lane."""
-    for r in range(v.shape[0]):
-        for k in range(v.shape[1]):
-            put(small[2], r * v.shape[1] + k, lane, v[r, k])
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _drain(small: Any, lane: int, v: Any) -> None:
-    """V of one channel out of its lane."""
-    for r in range(v.shape[0]):
-        for k in range(v.shape[1]):
-            v[r, k] = get(small[2], r * v.shape[1] + k, lane)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _full(small: Any, given: Any, users: int, chains: int) -> None:
-    """Meet the budget where that is missed by more than rounding.
-
-    Where it is met, V stays to the last bit: one by one must be all at once.
-    """
-    load_of = np.empty(LANES)
-    store(load_of, 0, spent(small, users, chains) / load(given[2], 0))
-    for lane in range(LANES):
-        if abs(load_of[lane] - 1.0) > 1e-9 and load_of[lane] > 2.3e-308:
-            scale = 1.0 / np.sqrt(load_of[lane])
-            for i in range(chains * users):
-                put(small[2], i, lane, get(small[2], i, lane) * scale)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _digital(small: Any, given: Any, users: int, chains: int, count: int, out: Any) -> None:
-    """Digital steps of all channels at their controls; their utilities in place."""
-    for _ in range(count):
-        refresh(small, given, users, chains, _RIDGE)
-    rescale(small, given[2], users, chains)
-    hear(small, users, chains)
-    one = np.ones(LANES)
-    rates(small, given, load(one, 0), users, out)
-
-
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _note(
     found: float, b: int, plan: Any, utility: Any, best_utility: Any, idle: Any, steps: Any
@@ -344,25 +268,25 @@ def _loop(
             _load(q[b].T, _of(now, lane))
             _load(latent[b].T, _of(behind, lane))
             _load(velocity[b].T, _of(speed, lane))
-            _fill(small, lane, v[b])
+            fill(small, lane, v[b])
             for k in range(users):
                 given[0][k * LANES + lane] = noise[b, k]
                 given[1][k * LANES + lane] = alpha[b, k]
             given[2][lane], live[lane] = power[b], True
             _link(_of(paths, lane), waves, _of(now, lane), _of(a, lane), small, lane, radiated)
-        _full(small, given, users, chains)
+        fill_budget(small, given, users, chains)
         hear(small, users, chains)
         left = count
         for i in range(sizes.shape[0] if count > 0 else 0):
             weigh(small, given, load(ones, 0), users)
-            _pulls(small, given, users, chains, radiated, pulls)
+            pull(small, given, users, chains, radiated, pulls)
             for lane in range(count):
                 if live[lane]:
                     _ascend((_of(paths, lane), waves, radiated),
                             (_of(now, lane), _of(behind, lane), _of(speed, lane), _of(a, lane)),
                             small, pulls, lane, room, (sizes[i], momenta[i]),
                             (kind, levels, wide_kind, wide_levels))  # fmt: skip
-            _digital(small, given, users, chains, digital_steps, found)
+            improve(small, given, users, chains, digital_steps, found)
             for lane in range(count):
                 if not live[lane]:
                     continue
@@ -370,12 +294,12 @@ def _loop(
                 better, over = _note(found[lane], b, plan, utility, best_utility, idle, steps)
                 if better:
                     _store(_of(now, lane), best_q[b].T)
-                    _drain(small, lane, best_v[b])
+                    drain(small, lane, best_v[b])
                 if over or i == sizes.shape[0] - 1:
                     _store(_of(now, lane), q[b].T)
                     _store(_of(behind, lane), latent[b].T)
                     _store(_of(speed, lane), velocity[b].T)
-                    _drain(small, lane, v[b])
+                    drain(small, lane, v[b])
                     live[lane] = False
                     left -= 1
             if left == 0:

@@ -89,8 +89,9 @@ def _designs(scenes: Any, shares: Any, logits: Any, answer: Any, first: int, las
     size = padded(antennas)
     feed = spread_feed(rates_of, basis)
     amplitudes = np.zeros(size, dtype=rates_of.dtype)
-    columns = np.zeros(users * size, dtype=rates_of.dtype), np.zeros(
-        users * size, dtype=rates_of.dtype
+    columns = (
+        np.zeros(users * size, dtype=rates_of.dtype),
+        np.zeros(users * size, dtype=rates_of.dtype),
     )
     scaled = np.zeros_like(feed[0]), np.zeros_like(feed[0])
     small, given = matrices(users, chains), conditions(users)

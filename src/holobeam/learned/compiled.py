@@ -68,9 +68,7 @@ def walk(
     out = h.new_empty(shapes["control"]), h.new_empty(shapes["digital"])
     rates = h.real.new_empty((len(network.layers), problem.batch))
     kernel.walk(
-        kernel.Scenes(
-            *scene_arrays(problem), plain_array(start), basis, back
-        ),
+        kernel.Scenes(*scene_arrays(problem), plain_array(start), basis, back),
         packed,
         kernel.Designs(out[0].numpy(), out[1].numpy(), rates.numpy()),
         passes,
@@ -188,10 +186,12 @@ def _pack_layer(layer: Layer) -> Any:
 
 
 def plain(linear: torch.nn.Linear) -> Any:
+    """Weights of a linear map, in double precision."""
     return wide(linear.weight)
 
 
 def wide(weight: Tensor) -> Any:
+    """Array of a tensor, in double precision."""
     return weight.detach().double().numpy()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from holobeam.learned.compiled import packed_weights, panels, plain, row, scene_arrays, wide
@@ -64,7 +63,7 @@ def _pack(network: MbDnn, antennas: int) -> tuple[Any, Any, tuple[int, ...]]:
 
 def _add(parts: list[Any], part: Any) -> int:
     """Append an array; where it begins."""
-    at = sum(other.size for other in parts)
+    at = sum(int(other.size) for other in parts)
     parts.append(part)
     return at
 

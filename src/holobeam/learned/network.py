@@ -19,7 +19,6 @@ from holobeam.solvers.loop import Progress
 from holobeam.solvers.solution import Solution, Status
 from holobeam.solvers.starts import random_control
 
-
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 """Precision of the weights that go with channels."""
 
