@@ -60,7 +60,7 @@ def _towards(kind: int, levels: Any, wanted: complex) -> Any:
     return complex(re, im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> bool:
     """Point chain r along ``conj(beam feed)`` on a circle around 0, in place, all elements at once.
 
