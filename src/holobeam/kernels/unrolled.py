@@ -268,11 +268,11 @@ def _walk(problem: Any, network: Any, answer: Any, passes: int, first: int, last
     users, antennas, chains = h.shape[1], h.shape[2], basis.shape[1]
     size, most = padded(antennas), min(LANES, last - first)
     feed, room = spread_feed(weights, basis), _room(weights, (antennas, users, chains), widths)
-    columns = _pair(weights, most * users * size)
-    columns = columns[0].reshape((most, -1)), columns[1].reshape((most, -1))
-    amplitudes = _flat(weights, most * size).reshape((most, size))
+    kind = weights.dtype
+    columns = np.zeros((most, users * size), kind), np.zeros((most, users * size), kind)
+    amplitudes = np.zeros((most, size), kind)
     apart = padded(widths[1]) + NODES + padded(widths[0] + 2)
-    rows = _flat(weights, most * antennas * apart).reshape((most, -1))
+    rows = np.zeros((most, antennas * apart), kind)
     small, given = matrices(users, chains), conditions(users)
     found, best = np.zeros((weights.shape[0], LANES)), np.empty(LANES)
     for begin in range(first, last, LANES):
