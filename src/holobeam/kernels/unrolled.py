@@ -158,7 +158,7 @@ def _move(amplitudes: Any, antennas: int, seen: Any, out: Any, hidden: int) -> N
     for i in range(0, amplitudes.shape[0], LANES):
         goal = load(amplitudes, i)
         store(amplitudes, i, goal / constant(goal, top))
-    # What pads a vector stays silent: left as it comes, the walk was measured to take twice as long.
+    # What pads a vector stays silent: left as it came, the walk took twice as long (measured).
     for n in range(antennas, amplitudes.shape[0]):
         amplitudes[n] = 0.0
 
