@@ -60,6 +60,29 @@ def _towards(kind: int, levels: Any, wanted: complex) -> Any:
     return complex(re, im)
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> bool:
+    """Point chain r along ``conj(beam feed)`` on a circle around 0, in place, all elements at once.
+
+    False, and nothing done, where a number is too small to be squared.
+    """
+    re, im, size = line
+    least = np.inf
+    for n in range(beam.shape[0]):
+        x, y = beam[n], feed[n, r]
+        re[n] = x.real * y.real - x.imag * y.imag
+        im[n] = x.real * y.imag + x.imag * y.real
+        size[n] = re[n] * re[n] + im[n] * im[n]
+    for n in range(beam.shape[0]):
+        least = min(least, size[n])
+        size[n] = radius / np.sqrt(size[n])
+    if not least > 1e-290:
+        return False
+    for n in range(beam.shape[0]):
+        q[n, r] = complex(size[n] * re[n], -size[n] * im[n])
+    return True
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _points(
     h: Any, feed: Any, noise: Any, spare: Any, q: Any, kind: int, levels: Any, first: int, last: int
@@ -68,11 +91,18 @@ def _points(
     users, antennas = h.shape[1:]
     chains, controls = feed.shape[1], q.shape[2]
     order = np.empty(users, dtype=np.int64)
+    line = np.empty(antennas), np.empty(antennas), np.empty(antennas)
+    circle = kind == CIRCLE and levels[0] == 0.0 and controls > 1
     for b in range(first, last):
         _strongest_first(h[b], noise[b], order)
-        for n in range(antennas):
+        done = 0  # chains that have a user and every entry of a sensible size
+        while circle and done < min(users, chains):
+            if not _turned(h[b, order[done]], feed, done, levels[1].real, line, q[b]):
+                break
+            done += 1
+        for n in range(antennas if done < chains else 0):
             together = 0j
-            for r in range(chains):
+            for r in range(done, chains):
                 beam = spare[n, r - users] if r >= users else h[b, order[r], n].conjugate()
                 back = feed[n, r].conjugate()
                 if controls > 1:

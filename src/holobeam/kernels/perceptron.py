@@ -18,6 +18,9 @@ BLOCK = 5
 PLAIN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 """How kernels of networks are compiled: no fast-math, which the exponential does not bear."""
 
+WITHIN: dict[str, Any] = {**PLAIN, "inline": "always"}
+"""Parts of one caller that take many arrays: passing those costs as much as the work."""
+
 
 @njit(**PLAIN)
 def padded(width: int) -> int:
@@ -26,14 +29,8 @@ def padded(width: int) -> int:
 
 
 @njit(**PLAIN)
-def blocked(rows: int) -> int:
-    """Rows in whole blocks."""
-    return (rows + BLOCK - 1) // BLOCK * BLOCK
-
-
-@njit(**PLAIN)
 def affine(
-    x: Any, begin: int, apart: int, rows: int, inputs: int, width: int, weights: Any, first: int,
+    x: Any, begin: int, apart: int, rows: int, inputs: Any, columns: Any, weights: Any, first: int,
     bias: Any, first_bias: int, out: Any, active: bool,
 ) -> None:  # fmt: skip
     """``out = x W + b`` for some rows, through the activation where ``active``.
@@ -41,22 +38,28 @@ def affine(
     Parameters
     ----------
     x, begin, apart
-        Flat array, in whole blocks; where its first row begins and how far rows are apart.
-    rows, inputs, width
-        Sizes; the width is padded.
+        Flat array, where its first row begins and how far rows are apart.
+    rows
+        How many.
+    inputs
+        How many, and how many of them count: the last ones are left out where they are zero.
+    columns
+        The first of them that is asked for, on a whole vector, and the padded width.
     weights, first, bias, first_bias
         Flat arrays, and where W and b begin in them.
     out
-        Flat, rows at the padded width, whole blocks.
+        Flat, rows at the padded width.
     """
-    for row in range(0, rows, BLOCK):
+    since, width = columns
+    blocks = rows // BLOCK * BLOCK
+    for row in range(0, blocks, BLOCK):
         p0 = begin + row * apart
         p1, p2, p3, p4 = p0 + apart, p0 + 2 * apart, p0 + 3 * apart, p0 + 4 * apart
-        for column in range(0, width, LANES):
+        for column in range(since, width, LANES):
             s0 = load(bias, first_bias + column)
             s1, s2, s3, s4 = s0, s0, s0, s0
-            panel = first + column * inputs
-            for i in range(inputs):
+            panel = first + column * inputs[0]
+            for i in range(inputs[1]):
                 w = load(weights, panel + i * LANES)
                 s0 = fma(entry(x, p0 + i), w, s0)
                 s1 = fma(entry(x, p1 + i), w, s1)
@@ -71,6 +74,13 @@ def affine(
             store(out, to + 2 * width, s2)
             store(out, to + 3 * width, s3)
             store(out, to + 4 * width, s4)
+    for row in range(blocks, rows):
+        for column in range(since, width, LANES):
+            s0 = load(bias, first_bias + column)
+            panel = first + column * inputs[0]
+            for i in range(inputs[1]):
+                s0 = fma(entry(x, begin + row * apart + i), load(weights, panel + i * LANES), s0)
+            store(out, row * width + column, silu(s0) if active else s0)
 
 
 @njit(**PLAIN)

@@ -1,7 +1,8 @@
 """Variable projection, compiled: a normalised gradient step on the controls, then V.
 
-One channel after the other, narrowband, one power budget; arrays in, arrays out. It does what
-``solvers/gradient.py`` does step by step in torch, which is its oracle.
+Sixteen channels at a time, narrowband, one power budget; arrays in, arrays out: controls move one
+channel after the other, the small systems are solved together. It does what ``solvers/gradient.py``
+does step by step in torch, which is its oracle.
 """
 
 from __future__ import annotations
@@ -12,23 +13,40 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
-from holobeam.kernels.blocks import (
-    digital_within,
-    hear,
-    price_of,
-    rate_heard,
-    rescale,
-    scaled,
-    spent,
-    weigh_heard,
-)
 from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, compiled, project, spread
+from holobeam.kernels.lanes import (
+    conditions,
+    drain,
+    fill,
+    fill_budget,
+    get,
+    hear,
+    improve,
+    matrices,
+    pull,
+    put,
+    sixteen,
+    weigh,
+)
+from holobeam.kernels.vectors import LANES, load
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _parts(rows: int, antennas: int) -> tuple[Any, Any]:
     """Room for real and imaginary parts, elements last: every pass over them is vectorised."""
     return np.empty((rows, antennas)), np.empty((rows, antennas))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _many(channels: int, rows: int, antennas: int) -> tuple[Any, Any]:
+    """The same for some channels."""
+    return np.empty((channels, rows, antennas)), np.empty((channels, rows, antennas))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _of(parts: Any, lane: int) -> tuple[Any, Any]:
+    """Parts of one channel."""
+    return parts[0][lane], parts[1][lane]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -51,7 +69,7 @@ def _store(parts: Any, array: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> None:
+def _link(h: Any, feed: Any, q: Any, a: Any, small: Any, lane: int, radiated: bool) -> None:
     """``A = Q * Phi``, ``E = H A`` and the metric, from split real and imaginary parts."""
     (h_re, h_im), (f_re, f_im), (q_re, q_im), (a_re, a_im) = h, feed, q, a
     chains, antennas = f_re.shape
@@ -66,7 +84,7 @@ def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> 
             for n in range(antennas):
                 re += h_re[k, n] * a_re[r, n] - h_im[k, n] * a_im[r, n]
                 im += h_re[k, n] * a_im[r, n] + h_im[k, n] * a_re[r, n]
-            e[k, r] = complex(re, im)
+            put(small[0], k * chains + r, lane, complex(re, im))
         for s in range(r + 1):
             re, im = 0.0, 0.0
             if radiated:
@@ -75,38 +93,7 @@ def _link(h: Any, feed: Any, q: Any, a: Any, e: Any, g: Any, radiated: bool) -> 
                     im += a_re[s, n] * a_im[r, n] - a_im[s, n] * a_re[r, n]
             elif s == r:
                 re = 1.0
-            g[s, r] = complex(re, im)
-            g[r, s] = complex(re, -im)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _pulls(t: Any, v: Any, u: Any, w: Any, rho: float, ahead: Any, loaded: Any) -> None:
-    """What the gradient takes from each user's channel and from each chain's wave, in place.
-
-    With ``Y = diag(sqrt w conj(u)) H`` and ``T = E V`` the gradient in A is ``H^H ahead +
-    A loaded``, where ``ahead = diag(w |u|^2) T V^H - diag(w u) V^H`` (K x R) and
-    ``loaded = rho V V^H`` (R x R).
-    """
-    chains, users = v.shape
-    for k in range(users):
-        cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
-        wanted = scaled(w[k], u[k])
-        for r in range(chains):
-            re, im = 0.0, 0.0
-            for j in range(users):
-                x, y = t[k, j], v[r, j]
-                re += x.real * y.real + x.imag * y.imag
-                im += x.imag * y.real - x.real * y.imag
-            ahead[k, r] = complex(cost * re, cost * im) - wanted * v[r, k].conjugate()
-    for r in range(chains):
-        for s in range(r + 1):
-            re, im = 0.0, 0.0
-            for j in range(users):
-                x, y = v[s, j], v[r, j]
-                re += x.real * y.real + x.imag * y.imag
-                im += x.imag * y.real - x.real * y.imag
-            loaded[s, r] = complex(rho * re, rho * im)
-            loaded[r, s] = complex(rho * re, -rho * im)
+            put(small[1], r * chains + s, lane, complex(re, -im))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
@@ -123,18 +110,23 @@ def _gather(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _combine(parts: Any, weights: Any, r: int, back: float, line: Any) -> None:
+def _combine(
+    parts: Any, weights: Any, lane: int, chains: int, r: int, back: float, line: Any
+) -> None:
     """Add ``sum_k weights[k, r] parts[k]`` to a line, two rows at a time."""
-    rows = weights.shape[0]
+    rows = parts[0].shape[0]
     for k in range(0, rows - 1, 2):
-        _gather(parts, weights[k, r], weights[k + 1, r], back, line, (k, k + 1))
+        first = get(weights, k * chains + r, lane)
+        second = get(weights, (k + 1) * chains + r, lane)
+        _gather(parts, first, second, back, line, (k, k + 1))
     if rows % 2:
-        _gather(parts, weights[rows - 1, r], 0j, back, line, (rows - 1, rows - 1))
+        first = get(weights, (rows - 1) * chains + r, lane)
+        _gather(parts, first, 0j, back, line, (rows - 1, rows - 1))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _descent(
-    h: Any, feed: Any, a: Any, ahead: Any, loaded: Any, step: Any, line: Any, priced: bool
+    h: Any, feed: Any, a: Any, pulls: Any, lane: int, step: Any, line: Any, priced: bool
 ) -> None:
     """Negative gradient of the quadratic in the controls, in place."""
     (f_re, f_im), (s_re, s_im), (re, im) = feed, step, line
@@ -145,9 +137,9 @@ def _descent(
     for r in range(chains):
         re[:] = 0.0
         im[:] = 0.0
-        _combine(h, ahead, r, -1.0, line)
+        _combine(h, pulls[0], lane, chains, r, -1.0, line)
         if priced:
-            _combine(a, loaded, r, 1.0, line)
+            _combine(a, pulls[1], lane, chains, r, 1.0, line)
         c = 0 if shared else r
         for n in range(antennas):
             s_re[c, n] -= re[n] * f_re[r, n] + im[n] * f_im[r, n]
@@ -201,21 +193,15 @@ def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
 def _ascend(
-    channel: Any, point: Any, at: Any, room: Any, size: float, momentum: float, sets: Any
+    channel: Any, point: Any, small: Any, pulls: Any, lane: int, room: Any, stride: Any, sets: Any
 ) -> None:
-    """Move the controls of one channel along the gradient of its rate, in place.
-
-    What is heard, ``t``, belongs to the point and a full budget.
-    """
-    h, feed, noise, alpha, power, radiated = channel
-    q, latent, velocity, v = point
-    e, g, t, u, w = at
-    a, step, line, ahead, loaded = room
+    """Move the controls of one channel along the gradient of its rate, in place."""
+    h, feed, radiated = channel
+    q, latent, velocity, a = point
+    step, line = room
+    size, momentum = stride
     kind, levels, wide_kind, wide_levels = sets
-    weigh_heard(t, noise, alpha, 1.0, 1.0, u, w)
-    rho = price_of(u, w, noise, power, 1.0) if radiated else 0.0
-    _pulls(t, v, u, w, rho, ahead, loaded)
-    _descent(h, feed, a, ahead, loaded, step, line, rho != 0.0)
+    _descent(h, feed, a, pulls, lane, step, line, radiated)
     scale = _along(q, wide_kind, wide_levels, step)
     for part in range(2):
         moves, speeds, places = step[part], velocity[part], latent[part]
@@ -228,55 +214,30 @@ def _ascend(
         q[0][:], q[1][:] = latent
     else:
         _to_set(kind, levels, latent, q)
-    _link(h, feed, q, a, e, g, radiated)
+    _link(h, feed, q, a, small, lane, radiated)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _iterate(channel: Any, point: Any, at: Any, room: Any, small: Any, plan: Any, i: int) -> float:
-    """One iteration on one channel, in place; returns its utility."""
-    _, _, noise, alpha, power, _ = channel
-    sizes, momenta, digital_steps, kind, levels, wide_kind, wide_levels, _, _ = plan
-    e, g, t, u, w = at
-    v = point[3]
-    _ascend(channel, point, at, room, sizes[i], momenta[i], (kind, levels, wide_kind, wide_levels))
-    for _ in range(digital_steps):
-        hear(e, v, t)
-        weigh_heard(t, noise, alpha, spent(g, v) / power, 1.0, u, w)
-        digital_within(e, g, u, w, noise, power, 1.0, v, small)
-    rescale(g, v, power)
-    hear(e, v, t)
-    return float(rate_heard(t, noise, alpha, 1.0))
+def _note(
+    found: float, b: int, plan: Any, utility: Any, best_utility: Any, idle: Any, steps: Any
+) -> tuple[bool, bool]:
+    """Book an iteration of one channel: whether it is its best point, and whether it is over.
 
-
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _channel(
-    channel: Any, parts: Any, at: Any, room: Any, small: Any, numbers: Any, best_v: Any, plan: Any
-) -> tuple[float, float, int, int, bool]:
-    """Iterate on one channel: utility, best utility, idle count, steps, and whether the best moved.
-
-    Steps are negative where it converged at the last of them.
+    Steps become negative where it converged.
     """
-    now, behind, speed, v, top = parts
-    utility, best_utility, idle = numbers
-    sizes, tolerance, patience = plan[0], plan[7], plan[8]
-    steps, found = 0, False
-    for i in range(sizes.shape[0]):
-        before = utility
-        utility = _iterate(channel, (now, behind, speed, v), at, room, small, plan, i)
-        steps += 1
-        if not np.isfinite(utility):
-            break
-        idle += 1
-        if utility > best_utility:
-            top[0][:], top[1][:] = now
-            best_v[:] = v
-            best_utility, idle, found = utility, 0, True
-        if abs(utility - before) < tolerance * max(abs(utility), 1e-12):
-            steps = -steps
-            break
-        if idle >= patience:
-            break
-    return utility, best_utility, idle, steps, found
+    before, tolerance, patience = utility[b], plan[7], plan[8]
+    utility[b] = found
+    steps[b] += 1
+    if not np.isfinite(found):
+        return False, True
+    idle[b] += 1
+    better = found > best_utility[b]
+    if better:
+        best_utility[b], idle[b] = found, 0
+    if abs(found - before) < tolerance * max(abs(found), 1e-12):
+        steps[b] = -steps[b]
+        return better, True
+    return better, idle[b] >= patience
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -287,51 +248,62 @@ def _loop(
     h, feed, noise, alpha, power, radiated = channels
     q, v, latent, velocity, utility = state
     best_q, best_v, best_utility, idle = record
+    sizes, momenta, digital_steps, kind, levels, wide_kind, wide_levels, _, _ = plan
     users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
-    e = np.empty((users, chains), dtype=np.complex128)
-    g = np.empty((chains, chains), dtype=np.complex128)
-    t = np.empty((users, users), dtype=np.complex128)
-    at = (e, g, t, np.empty(users, dtype=np.complex128), np.empty(users))
-    small = np.empty_like(g), np.empty((chains, users), dtype=np.complex128)
-    a = _parts(chains, antennas)
-    room = (
-        a,
-        _parts(controls, antennas),
-        (np.empty(antennas), np.empty(antennas)),
-        np.empty((users, chains), dtype=np.complex128),
-        np.empty((chains, chains), dtype=np.complex128),
-    )
-    paths, waves = _parts(users, antennas), _parts(chains, antennas)
-    now, behind = _parts(controls, antennas), _parts(controls, antennas)
-    speed, top = _parts(controls, antennas), _parts(controls, antennas)
+    small, given = matrices(users, chains), conditions(users)
+    pulls = sixteen(users, chains), sixteen(chains, chains)
+    room = _parts(controls, antennas), (np.empty(antennas), np.empty(antennas))
+    most = min(LANES, last - first)
+    waves, paths = _parts(chains, antennas), _many(most, users, antennas)
+    now, behind = _many(most, controls, antennas), _many(most, controls, antennas)
+    speed, a = _many(most, controls, antennas), _many(most, chains, antennas)
+    found, live = np.empty(LANES), np.empty(LANES, dtype=np.bool_)
+    ones = np.ones(LANES)
     _load(feed.T, waves)
-    for b in range(first, last):
-        _load(h[b], paths)
-        _load(q[b].T, now)
-        _load(latent[b].T, behind)
-        _load(velocity[b].T, speed)
-        channel = (paths, waves, noise[b], alpha[b], power[b], radiated)
-        _link(paths, waves, now, a, e, g, radiated)
-        if (
-            abs(spent(g, v[b]) / power[b] - 1.0) > 1e-9
-        ):  # else one by one is all at once, bit by bit
-            rescale(g, v[b], power[b])
-        hear(e, v[b], t)
-        utility[b], best_utility[b], idle[b], steps[b], found = _channel(
-            channel,
-            (now, behind, speed, v[b], top),
-            at,
-            room,
-            small,
-            (utility[b], best_utility[b], idle[b]),
-            best_v[b],
-            plan,
-        )
-        if found:
-            _store(top, best_q[b].T)
-        _store(now, q[b].T)
-        _store(behind, latent[b].T)
-        _store(speed, velocity[b].T)
+    for begin in range(first, last, LANES):
+        count = min(LANES, last - begin)
+        for lane in range(count):
+            b = begin + lane
+            _load(h[b], _of(paths, lane))
+            _load(q[b].T, _of(now, lane))
+            _load(latent[b].T, _of(behind, lane))
+            _load(velocity[b].T, _of(speed, lane))
+            fill(small, lane, v[b])
+            for k in range(users):
+                given[0][k * LANES + lane] = noise[b, k]
+                given[1][k * LANES + lane] = alpha[b, k]
+            given[2][lane], live[lane] = power[b], True
+            _link(_of(paths, lane), waves, _of(now, lane), _of(a, lane), small, lane, radiated)
+        fill_budget(small, given, users, chains)
+        hear(small, users, chains)
+        left = count
+        for i in range(sizes.shape[0] if count > 0 else 0):
+            weigh(small, given, load(ones, 0), users)
+            pull(small, given, users, chains, radiated, pulls)
+            for lane in range(count):
+                if live[lane]:
+                    _ascend((_of(paths, lane), waves, radiated),
+                            (_of(now, lane), _of(behind, lane), _of(speed, lane), _of(a, lane)),
+                            small, pulls, lane, room, (sizes[i], momenta[i]),
+                            (kind, levels, wide_kind, wide_levels))  # fmt: skip
+            improve(small, given, users, chains, digital_steps, found)
+            for lane in range(count):
+                if not live[lane]:
+                    continue
+                b = begin + lane
+                better, over = _note(found[lane], b, plan, utility, best_utility, idle, steps)
+                if better:
+                    _store(_of(now, lane), best_q[b].T)
+                    drain(small, lane, best_v[b])
+                if over or i == sizes.shape[0] - 1:
+                    _store(_of(now, lane), q[b].T)
+                    _store(_of(behind, lane), latent[b].T)
+                    _store(_of(speed, lane), velocity[b].T)
+                    drain(small, lane, v[b])
+                    live[lane] = False
+                    left -= 1
+            if left == 0:
+                break
 
 
 class Point(NamedTuple):

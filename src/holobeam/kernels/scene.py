@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.blocks import solve, spent
-from holobeam.kernels.perceptron import PLAIN, padded
+from holobeam.kernels.lanes import get, put
+from holobeam.kernels.perceptron import PLAIN, WITHIN, padded
 from holobeam.kernels.vectors import (
     LANES,
     at_least,
@@ -24,6 +24,7 @@ from holobeam.kernels.vectors import (
     entry,
     fma,
     load,
+    log,
     store,
     total,
 )
@@ -56,10 +57,37 @@ def look(h: Any, noise: Any, power: float, columns: Any) -> float:
 
 
 @njit(**PLAIN)
-def link(columns: Any, feed: Any, amplitudes: Any, scaled: Any, e: Any, g: Any) -> None:
-    """``E = H^H diag(a) M`` and ``S = M^H diag(a)^2 M`` in place."""
+def spread_feed(like: Any, basis: Any) -> Any:
+    """The feed ``(N, R)`` as a pair of flat arrays of the type of another one."""
+    antennas, chains = basis.shape
+    size = padded(antennas)
+    re, im = np.zeros(chains * size, dtype=like.dtype), np.zeros(chains * size, dtype=like.dtype)
+    for n in range(antennas):
+        for r in range(chains):
+            re[r * size + n], im[r * size + n] = basis[n, r].real, basis[n, r].imag
+    return re, im
+
+
+@njit(**PLAIN)
+def deliver(back: Any, v: Any, lane: int, precoder: Any) -> None:
+    """Precoder of the hardware of one channel, ``back V``, in place."""
+    chains, users = precoder.shape
+    for r in range(chains):
+        for k in range(users):
+            value = 0j
+            for s in range(chains):
+                value += back[r, s] * get(v, s * users + k, lane)
+            precoder[r, k] = value
+
+
+@njit(**WITHIN)
+def link(columns: Any, feed: Any, amplitudes: Any, scaled: Any, small: Any, lane: int) -> None:
+    """``E = H^H diag(a) M`` and ``S = M^H diag(a)^2 M`` of one channel in place.
+
+    ``small`` are the matrices of ``kernels/lanes.py``.
+    """
     size = amplitudes.shape[0]
-    users, chains = e.shape
+    users, chains = columns[0].shape[0] // size, feed[0].shape[0] // size
     column_re, column_im, scaled_re, scaled_im = columns[0], columns[1], scaled[0], scaled[1]
     for r in range(chains):
         for i in range(0, size, LANES):
@@ -75,7 +103,7 @@ def link(columns: Any, feed: Any, amplitudes: Any, scaled: Any, e: Any, g: Any) 
                 c, d = load(scaled_re, r * size + i), load(scaled_im, r * size + i)
                 re = fma(a, c, fma(b, d, re))
                 im = fma(a, d, im) - b * c
-            e[k, r] = complex(total(re), total(im))
+            put(small[0], k * chains + r, lane, complex(total(re), total(im)))
         for s in range(r + 1):
             re = constant(load(amplitudes, 0), 0.0)
             im = re
@@ -84,75 +112,30 @@ def link(columns: Any, feed: Any, amplitudes: Any, scaled: Any, e: Any, g: Any) 
                 c, d = load(scaled_re, s * size + i), load(scaled_im, s * size + i)
                 re = fma(a, c, fma(b, d, re))
                 im = fma(a, d, im) - b * c
-            g[r, s] = complex(total(re), total(im))
-            g[s, r] = g[r, s].conjugate()
+            put(small[1], r * chains + s, lane, complex(total(re), total(im)))
 
 
-@njit(**PLAIN)
-def operate(e: Any, v: Any, noise: float, received: Any, u: Any, w: Any) -> None:
-    """Receivers and weights in place; ``noise`` is folded."""
-    users, chains = e.shape
-    for k in range(users):
-        others = noise
-        for j in range(users):
-            heard = 0j
-            for r in range(chains):
-                heard += e[k, r] * v[r, j]
-            received[k, j] = heard
-            if j != k:
-                others += heard.real * heard.real + heard.imag * heard.imag
-        own = received[k, k]
-        everything = others + own.real * own.real + own.imag * own.imag
-        u[k] = own * (1.0 / everything)
-        w[k] = everything / others
-
-
-@njit(**PLAIN)
-def precode(e: Any, g: Any, noise: float, u: Any, w: Any, v: Any, system: Any) -> float:
-    """Minimiser over V, in place, at radiated power 1; returns that power."""
-    users, chains = e.shape
-    system[:] = 0.0
-    price = 0.0
-    for k in range(users):
-        cost = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
-        price += cost * noise
-        for r in range(chains):
-            back = e[k, r].conjugate()
-            v[r, k] = back * (w[k] * u[k])
-            for s in range(r + 1):
-                system[r, s] += (cost * back) * e[k, s]
-    for r in range(chains):
-        for s in range(r + 1):
-            system[r, s] += price * g[r, s]
-    if not solve(system, v, RIDGE):
-        v[:] = np.nan
-    power = max(spent(g, v), 1e-30)
-    scale = 1.0 / math.sqrt(power)
-    for r in range(chains):
-        for k in range(users):
-            v[r, k] *= scale
-    return max(power * scale * scale, 1e-30)
-
-
-@njit(**PLAIN)
-def spell(v: Any, received: Any, u: Any, w: Any, small: Any) -> float:
-    """Small matrices as reals in the precision of the elements; returns the summed cost."""
-    chains, users = v.shape
+@njit(**WITHIN)
+def spell(matrices: Any, lane: int, small: Any) -> float:
+    """Small matrices of one channel as reals in the precision of the elements; the summed cost."""
+    _, _, v, received, u, w, _ = matrices
     (v_re, v_im), (t_re, t_im), cost, (pull_re, pull_im) = small
+    users = cost.shape[0]
     price = 0.0
+    for i in range(v_re.shape[0]):
+        v_re[i], v_im[i] = v[0][i * LANES + lane], v[1][i * LANES + lane]
+    for i in range(users * users):
+        t_re[i], t_im[i] = received[0][i * LANES + lane], received[1][i * LANES + lane]
     for k in range(users):
-        for r in range(chains):
-            v_re[r * users + k], v_im[r * users + k] = v[r, k].real, v[r, k].imag
-        for j in range(users):
-            t_re[k * users + j], t_im[k * users + j] = received[k, j].real, received[k, j].imag
-        size = w[k] * (u[k].real * u[k].real + u[k].imag * u[k].imag)
+        at = k * LANES + lane
+        size = w[at] * (u[0][at] * u[0][at] + u[1][at] * u[1][at])
         price += size
         cost[k] = size
-        pull_re[k], pull_im[k] = w[k] * u[k].real, -w[k] * u[k].imag
+        pull_re[k], pull_im[k] = w[at] * u[0][at], -w[at] * u[1][at]
     return price
 
 
-@njit(**PLAIN)
+@njit(**WITHIN)
 def streams(columns: Any, feed: Any, small: Any, price: float, fields: Any) -> float:
     """What every element sends, its power and curvature, in place; returns their mean."""
     sent, power, curvature = fields
@@ -180,20 +163,24 @@ def streams(columns: Any, feed: Any, small: Any, price: float, fields: Any) -> f
     return total_curvature
 
 
-@njit(**PLAIN)
+@njit(**WITHIN)
 def features(
-    columns: Any, small: Any, price: float, ridge: float, amplitudes: Any, fields: Any, seen: Any
+    columns: Any, small: Any, price: float, mean: float, amplitudes: Any, fields: Any, seen: Any
 ) -> None:
-    """What a layer sees of every edge and every element, in place."""
+    """What a layer sees of every edge and every element, in place.
+
+    The curvature becomes its logarithm, relative to the ``mean``.
+    """
     sent, power, curvature = fields
     wanted, echo, own, move, gradient = seen
     _, (t_re, t_im), cost, (pull_re, pull_im) = small
     size, users = power.shape[0], cost.shape[0]
+    ridge = 1e-12 * mean + 1e-30
     for i in range(0, size, LANES):
         loud = load(power, i)
         one = constant(loud, 1.0)
         curved = load(curvature, i) + constant(loud, ridge)
-        store(curvature, i, curved)
+        store(curvature, i, log(curved * constant(loud, 1.0 / (mean + ridge))))
         inverse = one / curved
         rise, fall = one - one, one - one
         for k in range(users):
@@ -218,12 +205,3 @@ def features(
         low, high = constant(loud, -CLIP), constant(loud, CLIP)
         store(move, i, at_most(at_least(slope * inverse, low), high))
         store(gradient, i, at_most(at_least(rise * inverse, low), high))
-
-
-@njit(**PLAIN)
-def rate(w: Any) -> float:
-    """Sum rate in bits/s/Hz from the weights: one and the SINR of each user."""
-    total_rate = 0.0
-    for k in range(w.shape[0]):
-        total_rate += math.log(w[k])
-    return total_rate / math.log(2.0)

@@ -1,4 +1,6 @@
-"""The whole of the network ``unrolled-mmse``, compiled: one channel after the other.
+"""The whole of the network ``unrolled-mmse``, compiled: sixteen channels at a time.
+
+Networks take one channel after the other, the small systems of a group are solved together.
 
 Arrays in, arrays out; ``learned/unrolled.py`` is the oracle, whose layers these are.
 """
@@ -11,11 +13,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.blocks import spent
 from holobeam.kernels.cpu import compiled, spread
-from holobeam.kernels.perceptron import PLAIN, affine, blocked, messages, padded
-from holobeam.kernels.scene import features, link, look, operate, precode, rate, spell, streams
-from holobeam.kernels.vectors import LANES, load, store
+from holobeam.kernels.lanes import (
+    conditions,
+    digital,
+    hear,
+    matrices,
+    rates,
+    refresh,
+    rescale,
+    spent,
+    weigh,
+)
+from holobeam.kernels.perceptron import PLAIN, WITHIN, affine, messages, padded
+from holobeam.kernels.scene import (
+    RIDGE,
+    deliver,
+    features,
+    link,
+    look,
+    spell,
+    spread_feed,
+    streams,
+)
+from holobeam.kernels.vectors import LANES, at_least, constant, fma, load, sigmoid, store
 
 FLOOR = 1e-4
 NODES = 5
@@ -53,72 +74,93 @@ def places(hidden: int, edge: int, node: int) -> Places:
     return Places(*(sum(lengths[:i]) for i in range(len(lengths) + 1)))
 
 
-@njit(**PLAIN)
+@njit(**WITHIN)
 def _inputs(
-    layer: Any, place: Any, loudness: float, w: Any, amplitudes: Any, mean: Any, seen: Any,
-    curvature: Any, room: Any,
+    layer: Any, place: Any, loudness: float, weights: Any, amplitudes: Any, antennas: int,
+    seen: Any, curvature: Any, room: Any,
 ) -> None:  # fmt: skip
     """What elements and users bring into the networks of a layer, in place."""
-    level, antennas = mean
     rows, by_user = room[0], room[2]
-    width, apart = by_user.shape[0] // w.shape[0], rows.shape[0] // blocked(antennas)
+    w, lane, users = weights
+    width, apart = by_user.shape[0] // users, rows.shape[0] // antennas
     for n in range(antennas):
         at = n * apart + width
         rows[at] = seen[3][n]
-        rows[at + 1] = math.log(curvature[n] / level)
+        rows[at + 1] = curvature[n]
         rows[at + 2] = seen[4][n]
         rows[at + 3] = loudness
         rows[at + 4] = amplitudes[n]
     first, second = place[1] + 3 * width, place[1] + 4 * width
-    for k in range(w.shape[0]):
-        excess = math.log(w[k]) / 3.0
-        for i in range(width):
-            by_user[k * width + i] = layer[first + i] * excess + layer[second + i] * loudness
+    for k in range(users):
+        excess = math.log(w[k * LANES + lane]) / 3.0
+        for i in range(0, width, LANES):
+            one, two = load(layer, first + i), load(layer, second + i)
+            value = fma(one, constant(one, excess), two * constant(two, loudness))
+            store(by_user, k * width + i, value)
 
 
-@njit(**PLAIN)
+@njit(**WITHIN)
 def _network(
-    layer: Any, widths: Any, place: Any, antennas: int, users: int, seen: Any, room: Any
-) -> None:
-    """Both networks of a layer: outputs of every element and the new state, in place."""
+    layer: Any, widths: Any, place: Any, antennas: int, users: int, seen: Any, room: Any,
+    ends: tuple[bool, bool],
+) -> None:  # fmt: skip
+    """Both networks of a layer: outputs of every element and the new state, in place.
+
+    ``ends``: whether it is the first, whose state is zero, or the last, whose state nobody needs.
+    """
     hidden, edge, node = widths
     rows, by_element, by_user, sums, pooled, best, base, inner, out = room
     e, h, n, o = padded(edge), padded(hidden), padded(node), padded(hidden + 2)
     apart, inputs = e + NODES + o, e + NODES + hidden
     amplitude = e + NODES - 1
-    affine(rows, amplitude, apart, antennas, 1 + hidden, e, layer, place[0], layer, place[2],
-           by_element, False)  # fmt: skip
+    state = 0 if ends[0] else hidden
+    affine(rows, amplitude, apart, antennas, (1 + hidden, 1 + state), (0, e), layer, place[0],
+           layer, place[2], by_element, False)  # fmt: skip
     messages((seen[0], seen[1], seen[2]), layer, place[1], (by_element, by_user),
              (antennas, users, seen[3].shape[0], e, apart), rows, sums)  # fmt: skip
-    affine(sums, 0, e, users, edge, h, layer, place[3], layer, place[4], pooled, False)
+    affine(sums, 0, e, users, (edge, edge), (0, h), layer, place[3], layer, place[4], pooled,
+           False)  # fmt: skip
     for i in range(hidden):
         best[i] = pooled[i]
         for k in range(1, users):
             if not pooled[k * h + i] <= best[i]:
                 best[i] = pooled[k * h + i]
-    affine(best, 0, 0, 1, hidden, n, layer, place[7], layer, place[6], base, False)
-    affine(rows, 0, apart, antennas, inputs, n, layer, place[5], base, 0, inner, True)
-    affine(inner, 0, n, antennas, node, o, layer, place[8], layer, place[9], out, False)
-    for row in range(antennas):
+    affine(best, 0, 0, 1, (hidden, hidden), (0, n), layer, place[7], layer, place[6], base,
+           False)  # fmt: skip
+    affine(rows, 0, apart, antennas, (inputs, e + NODES + state), (0, n), layer, place[5], base, 0,
+           inner, True)  # fmt: skip
+    since = hidden // LANES * LANES if ends[1] else 0
+    affine(inner, 0, n, antennas, (node, node), (since, o), layer, place[8], layer, place[9], out,
+           False)  # fmt: skip
+    for row in range(0 if ends[1] else antennas):
         state = row * apart + e + NODES
         # The last lanes gather what is no state; nobody reads them.
         for i in range(0, o, LANES):
             store(rows, state + i, load(rows, state + i) + load(out, row * o + i))
 
 
-@njit(**PLAIN)
-def _move(amplitudes: Any, antennas: int, move: Any, out: Any, hidden: int) -> None:
+@njit(**WITHIN)
+def _move(amplitudes: Any, antennas: int, seen: Any, out: Any, hidden: int) -> None:
     """Amplitudes after a layer, in place, the largest of them 1."""
-    width, top = padded(hidden + 2), 0.0
+    width, top, move = padded(hidden + 2), 0.0, seen[3]
+    steps, corrections = seen[4], seen[0]  # room that is free by now
     for n in range(antennas):
-        step, correction = out[n * width + hidden], out[n * width + hidden + 1]
-        goal = amplitudes[n] + 0.5 * move[n] / (1.0 + math.exp(-step)) + correction
-        goal = 0.0 if goal < 0.0 else goal  # what is not a number stays so
-        amplitudes[n] = goal + FLOOR
+        steps[n] = out[n * width + hidden]
+        corrections[n] = out[n * width + hidden + 1]
+    for i in range(0, amplitudes.shape[0], LANES):
+        half = constant(load(move, i), 0.5) * load(move, i)
+        goal = fma(half, sigmoid(load(steps, i)), load(amplitudes, i) + load(corrections, i))
+        # What is not a number stays so.
+        store(amplitudes, i, at_least(goal, constant(goal, 0.0)) + constant(goal, FLOOR))
+    for n in range(antennas):
         if not amplitudes[n] <= top:
             top = amplitudes[n]
-    for n in range(antennas):
-        amplitudes[n] /= top
+    for i in range(0, amplitudes.shape[0], LANES):
+        goal = load(amplitudes, i)
+        store(amplitudes, i, goal / constant(goal, top))
+    # What pads a vector stays silent: left as it came, the walk took twice as long (measured).
+    for n in range(antennas, amplitudes.shape[0]):
+        amplitudes[n] = 0.0
 
 
 @njit(**PLAIN)
@@ -137,7 +179,6 @@ def _room(like: Any, sizes: Any, widths: Any) -> Any:
     antennas, users, chains = sizes
     hidden, edge, node = widths
     size, e, o = padded(antennas), padded(edge), padded(hidden + 2)
-    blocks = blocked(antennas)
     fields = (_pair(like, users * size), _flat(like, size), _flat(like, size))
     seen = (
         _flat(like, users * size), _flat(like, users * size), _flat(like, users * size),
@@ -148,94 +189,118 @@ def _room(like: Any, sizes: Any, widths: Any) -> Any:
         _pair(like, users),
     )  # fmt: skip
     network = (
-        _flat(like, blocks * (e + NODES + o)), _flat(like, blocks * e), _flat(like, users * e),
-        _flat(like, blocked(users) * e), _flat(like, blocked(users) * padded(hidden)),
-        _flat(like, hidden), _flat(like, blocked(1) * padded(node)),
-        _flat(like, blocks * padded(node)), _flat(like, blocks * o),
+        _flat(like, antennas * e), _flat(like, users * e), _flat(like, users * e),
+        _flat(like, users * padded(hidden)), _flat(like, hidden), _flat(like, padded(node)),
+        _flat(like, antennas * padded(node)), _flat(like, antennas * o),
     )  # fmt: skip
-    return fields, seen, small, network
+    return fields, seen, small, network, _pair(like, chains * size)
 
 
 @njit(**PLAIN)
-def _matrices(users: int, chains: int) -> Any:
-    """E, S, V, a system to solve, what is received, receivers and weights."""
-    kind = np.complex128
-    return (
-        np.empty((users, chains), kind), np.empty((chains, chains), kind),
-        np.empty((chains, users), kind), np.empty((chains, chains), kind),
-        np.empty((users, users), kind), np.ones(users, kind), np.ones(users),
-    )  # fmt: skip
-
-
-@njit(**PLAIN)
-def _settle(noise: float, matrices: Any, updates: int) -> None:
+def _settle(small: Any, given: Any, users: int, chains: int, updates: int) -> None:
     """Exact updates of V at the amplitudes of a link; at last the receivers and weights."""
-    e, g, v, system, received, u, w = matrices
     if updates == 1:
-        u[:], w[:] = 1.0, 1.0
-        spending = precode(e, g, noise, u, w, v, system)
-    else:
-        spending = max(spent(g, v), 1e-30)
+        small[2][0][:], small[2][1][:] = 0.0, 0.0
+        small[4][0][:], small[4][1][:], small[5][:] = 1.0, 0.0, 1.0
+        digital(small, given, users, chains, RIDGE)
+        rescale(small, given[2], users, chains)
     for _ in range(updates):
-        operate(e, v, noise * spending, received, u, w)
-        spending = precode(e, g, noise, u, w, v, system)
-    operate(e, v, noise * spending, received, u, w)
+        refresh(small, given, users, chains, RIDGE)
+        rescale(small, given[2], users, chains)
+    hear(small, users, chains)
+    weigh(small, given, spent(small, users, chains), users)
 
 
-@njit(**PLAIN)
+@njit(**WITHIN)
 def _layer(
-    layer: Any, network: Any, noise: float, place: Any, matrices: Any, amplitudes: Any, room: Any
-) -> None:
+    layer: Any, network: Any, noise: float, place: Any, small: Any, lane: int, amplitudes: Any,
+    room: Any, rows: Any, ends: tuple[bool, bool],
+) -> None:  # fmt: skip
     """Move the amplitudes of one channel by one layer, in place."""
     widths, places, antennas = network
     columns, feed = place
-    fields, seen, small, own = room
+    fields, seen, reals, own, scaled = room
+    users = reals[2].shape[0]
     loudness = -0.5 * math.log10(noise)
-    price = noise * spell(matrices[2], matrices[4], matrices[5], matrices[6], small)
-    mean = streams(columns, feed, small, price, fields) / antennas
-    ridge = 1e-12 * mean + 1e-30
-    features(columns, small, price, ridge, amplitudes, fields, seen)
-    _inputs(layer, places, loudness, matrices[6], amplitudes, (mean + ridge, antennas), seen,
+    price = noise * spell(small, lane, reals)
+    mean = streams(columns, feed, reals, price, fields) / antennas
+    features(columns, reals, price, mean, amplitudes, fields, seen)
+    own = (rows, *own)
+    _inputs(layer, places, loudness, (small[5], lane, users), amplitudes, antennas, seen,
             fields[2], own)  # fmt: skip
-    _network(layer, widths, places, antennas, len(matrices[6]), seen, own)
-    _move(amplitudes, antennas, seen[3], own[8], widths[0])
+    _network(layer, widths, places, antennas, users, seen, own, ends)
+    _move(amplitudes, antennas, seen, own[8], widths[0])
+    link(columns, feed, amplitudes, scaled, small, lane)
 
 
 @njit(**PLAIN)
-def _walk(problem: Any, network: Any, answer: Any, first: int, last: int) -> None:
+def _pass(
+    network: Any, group: Any, feed: Any, small: Any, given: Any, sizes: Any, room: Any,
+    rates_of: Any, every: bool,
+) -> None:  # fmt: skip
+    """Walk all layers on a group of channels, from their amplitudes.
+
+    ``every``: whether to rate all layers, not just the last.
+    """
+    weights, widths, places = network
+    columns, amplitudes, rows = group
+    count, antennas, users, chains = sizes
+    for lane in range(count):
+        rows[lane][:] = 0.0
+        link((columns[0][lane], columns[1][lane]), feed, amplitudes[lane], room[4], small, lane)
+    _settle(small, given, users, chains, 1)
+    for t in range(weights.shape[0]):
+        for lane in range(count):
+            _layer(weights[t], (widths, places, antennas), given[0][lane],
+                   ((columns[0][lane], columns[1][lane]), feed), small, lane, amplitudes[lane],
+                   room, rows[lane], (t == 0, t == weights.shape[0] - 1))  # fmt: skip
+        _settle(small, given, users, chains, 2)
+        if every or t == weights.shape[0] - 1:
+            rates(small, given, spent(small, users, chains), users, rates_of[t])
+
+
+@njit(**PLAIN)
+def _walk(problem: Any, network: Any, answer: Any, passes: int, first: int, last: int) -> None:
     """Walk all layers on channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, start, basis, back = problem
-    weights, widths, places = network
-    control, digital, rates = answer
+    weights, widths, _ = network
+    control, precoder, rates_of = answer
     users, antennas, chains = h.shape[1], h.shape[2], basis.shape[1]
-    size = padded(antennas)
-    columns, feed = _pair(weights, users * size), _pair(weights, chains * size)
-    scaled, amplitudes = _pair(weights, chains * size), _flat(weights, size)
-    room = _room(weights, (antennas, users, chains), widths)
-    matrices = _matrices(users, chains)
-    for n in range(antennas):
-        for r in range(chains):
-            feed[0][r * size + n], feed[1][r * size + n] = basis[n, r].real, basis[n, r].imag
-    for b in range(first, last):
-        noise = look(h[b], noise_power[b], float(power[b]), columns)
-        for n in range(antennas):
-            amplitudes[n] = start[b, n, 0].real
-        room[3][0][:] = 0.0
-        link(columns, feed, amplitudes, scaled, matrices[0], matrices[1])
-        _settle(noise, matrices, 1)
-        for t in range(weights.shape[0]):
-            _layer(weights[t], (widths, places, antennas), noise, (columns, feed), matrices,
-                   amplitudes, room)  # fmt: skip
-            link(columns, feed, amplitudes, scaled, matrices[0], matrices[1])
-            _settle(noise, matrices, 2)
-            rates[t, b] = rate(matrices[6])
-        for n in range(antennas):
-            control[b, n, 0] = amplitudes[n]
-        digital[b, 0] = 0.0
-        for r in range(chains):
-            for s in range(chains):
-                for k in range(users):
-                    digital[b, 0, r, k] += back[r, s] * matrices[2][s, k]
+    size, most = padded(antennas), min(LANES, last - first)
+    feed, room = spread_feed(weights, basis), _room(weights, (antennas, users, chains), widths)
+    kind = weights.dtype
+    columns = np.zeros((most, users * size), kind), np.zeros((most, users * size), kind)
+    amplitudes = np.zeros((most, size), kind)
+    apart = padded(widths[1]) + NODES + padded(widths[0] + 2)
+    rows = np.zeros((most, antennas * apart), kind)
+    small, given = matrices(users, chains), conditions(users)
+    found, best = np.zeros((weights.shape[0], LANES)), np.empty(LANES)
+    for begin in range(first, last, LANES):
+        count = min(LANES, last - begin)
+        for lane in range(count):
+            b = begin + lane
+            noise = look(
+                h[b], noise_power[b], float(power[b]), (columns[0][lane], columns[1][lane])
+            )
+            for k in range(users):
+                given[0][k * LANES + lane] = noise
+            for n in range(antennas):
+                amplitudes[lane, n] = start[b, n, 0].real
+        for again in range(passes):
+            _pass(network, (columns, amplitudes, rows), feed, small, given,
+                  (count, antennas, users, chains), room, found, passes == 1)  # fmt: skip
+            for lane in range(count):
+                b = begin + lane
+                rates_of[:, b] = found[:, lane]
+                if again and not found[-1, lane] > best[lane]:
+                    continue
+                best[lane] = found[-1, lane]
+                for n in range(antennas):
+                    control[b, n, 0] = amplitudes[lane, n]
+                deliver(back, small[2], lane, precoder[b, 0])
+        if passes > 1:
+            for lane in range(count):
+                rates_of[-1, begin + lane] = best[lane]
 
 
 class Scenes(NamedTuple):
@@ -268,7 +333,8 @@ class Packed(NamedTuple):
 class Designs(NamedTuple):
     """What is written: ``(B, N, 1)`` controls, ``(B, 1, R, K)`` precoders, ``(layers, B)`` rates.
 
-    Precoders are those of the hardware, at a scale of their own; rates are in bits/s/Hz.
+    Precoders are those of the hardware, at a scale of their own; rates are in bits/s/Hz. After
+    several passes the last rate is the best pass's, as are controls and precoder.
     """
 
     control: Any
@@ -276,15 +342,18 @@ class Designs(NamedTuple):
     rates: Any
 
 
-def walk(scenes: Scenes, network: Packed, designs: Designs, threads: int) -> None:
-    """Walk all layers on a batch of channels; ``designs`` is written."""
+def walk(scenes: Scenes, network: Packed, designs: Designs, passes: int, threads: int) -> None:
+    """Walk all layers on a batch of channels, ``passes`` times; ``designs`` is written.
+
+    A pass begins where the last one ended.
+    """
     batch, _, antennas = scenes.h.shape
     # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(scenes), tuple(network), tuple(designs)
-    cost = batch * antennas * network.weights.size * 3e-11
-    loop = compiled(_walk, (*parts, 0, batch), network.weights.dtype.char)
+    cost = batch * antennas * network.weights.size * passes * 3e-11
+    loop = compiled(_walk, (*parts, passes, 0, batch), network.weights.dtype.char)
 
     def work(first: int, last: int) -> None:
-        loop(*parts, first, last)
+        loop(*parts, passes, first, last)
 
     spread(work, batch, cost, threads)

@@ -9,10 +9,11 @@ Functions that use :func:`silu` must be compiled without the fast-math flag ``re
 
 from __future__ import annotations
 
+import math
 import operator
-from math import factorial, log
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,6 +23,7 @@ from numba.extending import (
     overload,
     register_model,
 )
+from numpy.polynomial import Chebyshev, Polynomial
 
 _intrinsic: Any = intrinsic
 
@@ -174,25 +176,118 @@ def silu(typing: Any, value: Any) -> Any:
     return value(value), codegen
 
 
+@_intrinsic
+def sigmoid(typing: Any, value: Any) -> Any:
+    """``1 / (1 + exp(-x))`` to the rounding of its precision; what is not a number gives none."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        one = ir.Constant(args[0].type, [1.0] * LANES)
+        down = _exponential(builder, value, builder.fneg(args[0]))
+        share = builder.fdiv(one, builder.fadd(one, down))
+        sane = builder.fcmp_ordered("ord", args[0], args[0])
+        return builder.select(sane, share, args[0])
+
+    return value(value), codegen
+
+
+@_intrinsic
+def log(typing: Any, value: Any) -> Any:
+    """Natural logarithm of positive normal numbers to a few roundings."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _logarithm(builder, value, args[0])
+
+    return value(value), codegen
+
+
+@_intrinsic
+def root(typing: Any, value: Any) -> Any:
+    """Square root; none of what is negative."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name = "llvm.sqrt.v16f32" if value.scalar is types.float32 else "llvm.sqrt.v16f64"
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        find: Any = cgutils.get_or_insert_function
+        return builder.call(find(builder.module, kind, name), [args[0]])
+
+    return value(value), codegen
+
+
+def _halves_swapped(builder: Any, value: Any) -> Any:
+    half = LANES // 2
+    order = [*range(half, LANES), *range(half)]
+    return builder.shuffle_vector(
+        value, value, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+    )
+
+
+@_intrinsic
+def swap(typing: Any, value: Any) -> Any:
+    """Both halves of a vector, swapped."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _halves_swapped(builder, args[0])
+
+    return value(value), codegen
+
+
+@_intrinsic
+def turn(typing: Any, value: Any) -> Any:
+    """Eight complex numbers, real parts in the first half, times the imaginary unit."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = LANES // 2
+        sign = ir.Constant(args[0].type, [-1.0] * half + [1.0] * half)
+        return builder.fmul(_halves_swapped(builder, args[0]), sign)
+
+    return value(value), codegen
+
+
+@_intrinsic
+def above(typing: Any, value: Any, bound: Any, yes: Any, no: Any) -> Any:
+    """``yes`` in lanes where ``value > bound``, else ``no``; what is not a number is not above."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return value(value, value, value, value), codegen
+
+
 class _Format(NamedTuple):
-    """Of floating-point numbers: bits, bits behind the point, bias; and what exp needs.
+    """Of floating-point numbers: bits, bits behind the point; and what exp and log need.
 
     ``ln2``: in two parts, the first so short that small multiples of it are exact; ``reach``:
-    largest argument; ``degree``: terms of the series, within half an octave of 1.
+    largest argument; ``powers``: coefficients of exp within half an octave of 1; ``terms`` of the
+    series for log there.
     """
 
     bits: int
     mantissa: int
-    bias: int
     ln2: tuple[float, float]
     reach: float
-    degree: int
+    powers: tuple[float, ...]
+    terms: int
+
+
+def _interpolated(degree: int) -> tuple[float, ...]:
+    """Coefficients of exp by interpolation at Chebyshev points: two less than those of the series.
+
+    Good for single precision; for double, rounding of the coefficients would show.
+    """
+    half = math.log(2.0) / 2.0
+    points = Chebyshev.interpolate(np.exp, degree, domain=[-half, half])
+    return tuple(float(c) for c in points.convert(kind=Polynomial).coef)
 
 
 _FORMATS = {
-    types.float32: _Format(32, 23, 127, (0.693359375, -2.1219444005469057e-4), 87.0, 7),
-    types.float64: _Format(64, 52, 1023, (0.693145751953125, 1.4286068203094172321e-6), 700.0, 13),
-}
+    types.float32: _Format(
+        32, 23, (0.693359375, -2.1219444005469057e-4), 87.0, _interpolated(5), 5
+    ),
+    types.float64: _Format(
+        64, 52, (0.693145751953125, 1.4286068203094172321e-6), 700.0,
+        tuple(1.0 / math.factorial(order) for order in range(14)), 11,
+    ),
+}  # fmt: skip
 
 
 def _exponential(builder: Any, vector: Any, x: Any) -> Any:
@@ -206,17 +301,46 @@ def _exponential(builder: Any, vector: Any, x: Any) -> Any:
         x = builder.select(builder.fcmp_ordered(comparison, x, bound), bound, x)
     # Added to this, a number rounds to the nearest whole one, which its last bits then hold.
     anchor = every(1.5 * 2.0**form.mantissa)
-    shifted = _multiply_add(builder, x, every(1.0 / log(2.0)), anchor)
+    shifted = _multiply_add(builder, x, every(1.0 / math.log(2.0)), anchor)
     count = builder.fsub(shifted, anchor)
     rest = _multiply_add(builder, count, every(-form.ln2[0]), x)
     rest = _multiply_add(builder, count, every(-form.ln2[1]), rest)
-    value = every(1.0 / factorial(form.degree))
-    for order in range(form.degree - 1, -1, -1):
-        value = _multiply_add(builder, value, rest, every(1.0 / factorial(order)))
+    *lower, value = map(every, form.powers)
+    for coefficient in reversed(lower):
+        value = _multiply_add(builder, value, rest, coefficient)
+    # A power of two is added to the exponent: near 1 and within reach it has room.
     whole = ir.VectorType(ir.IntType(form.bits), LANES)
-    power = builder.add(builder.bitcast(shifted, whole), ir.Constant(whole, [form.bias] * LANES))
-    power = builder.shl(power, ir.Constant(whole, [form.mantissa] * LANES))
-    return builder.fmul(value, builder.bitcast(power, kind))
+    power = builder.shl(builder.bitcast(shifted, whole), _whole(form, form.mantissa))
+    return builder.bitcast(builder.add(builder.bitcast(value, whole), power), kind)
+
+
+def _logarithm(builder: Any, vector: Any, x: Any) -> Any:
+    """``n ln 2 + 2 artanh((m - 1) / (m + 1))`` with ``x = 2^n m``, m within half an octave of 1."""
+    form, kind = _FORMATS[vector.scalar], x.type
+    whole = ir.VectorType(ir.IntType(form.bits), LANES)
+
+    def every(number: float) -> Any:
+        return ir.Constant(kind, [number] * LANES)
+
+    one, bits = every(1.0), builder.bitcast(x, whole)
+    # Less the bits of sqrt(1/2), the exponent is n and what is left of it that of m.
+    low = int(np.sqrt(0.5).astype(f"f{form.bits // 8}").view(f"i{form.bits // 8}"))
+    shifted = builder.sub(bits, _whole(form, low))
+    count = builder.ashr(shifted, _whole(form, form.mantissa))
+    size = builder.sub(bits, builder.shl(count, _whole(form, form.mantissa)))
+    m = builder.bitcast(size, kind)
+    n = builder.sitofp(count, kind)
+    s = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+    square = builder.fmul(s, s)
+    value = every(2.0 / (2 * form.terms - 1))
+    for term in range(form.terms - 2, -1, -1):
+        value = _multiply_add(builder, value, square, every(2.0 / (2 * term + 1)))
+    small = _multiply_add(builder, n, every(form.ln2[1]), builder.fmul(value, s))
+    return _multiply_add(builder, n, every(form.ln2[0]), small)
+
+
+def _whole(form: _Format, number: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(form.bits), LANES), [number] * LANES)
 
 
 def _binary(name: str) -> Any:

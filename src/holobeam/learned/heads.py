@@ -9,7 +9,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import check_choice
-from holobeam.learned.network import Trace
+from holobeam.learned import compiled
+from holobeam.learned.network import Network, Trace
 from holobeam.learned.scene import Scene, link_rate, radiated, received_power, solve_ridged
 from holobeam.learned.unrolled import Point
 from holobeam.problems.downlink import Downlink
@@ -129,6 +130,22 @@ def trace(
         utilities = (point_rate(scene, point),)
     control = point.control.unsqueeze(2).to(problem.h.dtype)
     return Trace(control, (scene.back @ point.digital).unsqueeze(1), utilities)
+
+
+def finish(
+    network: Network,
+    problem: Downlink,
+    scene: Scene,
+    shares: Float[Tensor, "batch antennas"],
+    logits: Float[Tensor, "batch users 2"],
+) -> Trace:
+    """Design of the optimal structure, compiled where that serves the network.
+
+    ``shares`` are amplitudes up to scale.
+    """
+    if compiled.serves(network, problem):
+        return compiled.design(problem, shares, logits)
+    return trace(problem, scene, structure(scene, amplitudes(shares), logits))
 
 
 class Shares(nn.Module):

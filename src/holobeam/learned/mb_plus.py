@@ -7,9 +7,11 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from holobeam.learned import compiled
 from holobeam.learned.heads import (
     Shares,
     amplitudes,
+    finish,
     graph_head,
     point_rate,
     project,
@@ -161,18 +163,16 @@ class MbPlus(Network):
         """Design for a batch of channels."""
         del control
         scene = see(problem)
-        return trace(problem, scene, self.design(scene))
+        if self.shares is None:
+            return trace(problem, scene, self.design(scene))
+        shares, beams, _ = self._walk(scene)
+        logits = self.shares(scene, log_size(beams).mean(dim=1))
+        return finish(self, problem, scene, shares, logits)
 
     def design(self, scene: Scene) -> Point:
         """Amplitudes and digital precoder, in the basis of the scene."""
-        sight = Sight(scene)
-        beams = sight.begin
-        vertices = self.begin.expand(*scene.columns.shape[:2], -1)
-        for number, layer in enumerate(self.layers):
-            change, vertices = layer(sight, beams, vertices)
-            beams = beams + change if number else change
-        hidden = functional.silu(self.element(vertices))
-        chosen = amplitudes(self.element_out(hidden).squeeze(2).sigmoid())
+        shares, beams, sight = self._walk(scene)
+        chosen = amplitudes(shares)
         if self.shares is not None:
             return structure(scene, chosen, self.shares(scene, log_size(beams).mean(dim=1)))
         assert self.free is not None
@@ -181,6 +181,17 @@ class MbPlus(Network):
         weighted = self.head == "wls"
         wanted = target / chosen.unsqueeze(2) if weighted else target
         return project(scene, chosen, wanted, weighted=weighted)
+
+    def _walk(self, scene: Scene) -> tuple[Tensor, Tensor, Sight]:
+        """Amplitudes up to scale, the last beams, and what was looked at."""
+        sight = Sight(scene)
+        beams = sight.begin
+        vertices = self.begin.expand(*scene.columns.shape[:2], -1)
+        for number, layer in enumerate(self.layers):
+            change, vertices = layer(sight, beams, vertices)
+            beams = beams + change if number else change
+        hidden = functional.silu(self.element(vertices))
+        return self.element_out(hidden).squeeze(2).sigmoid(), beams, sight
 
 
 class MbUnrolled(Network):
@@ -220,8 +231,12 @@ class MbUnrolled(Network):
         return unserved(problem)
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
-        """Design for a batch of channels."""
+        """Design for a batch of channels; the second network in its compiled twin if it serves."""
         del control
+        if compiled.serves(self.then, problem):
+            made = self.first(problem)
+            last = compiled.walk(self.then, problem, made.control)
+            return Trace(last.control, last.digital, (*made.utilities, *last.utilities))
         scene = see(problem)
         first = self.first.design(scene)
         points, rates = self.then.walk(scene, first.control)

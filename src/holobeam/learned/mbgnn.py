@@ -10,10 +10,11 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from holobeam.errors import InputError, check_choice, check_count
+from holobeam.learned import compiled, compiled_graph
 from holobeam.learned.graph_layer import ACTIVATIONS, VARIANTS, GraphLayer, Message
 from holobeam.learned.heads import Shares, amplitudes, graph_head, project, structure, trace
 from holobeam.learned.network import Network, Trace
-from holobeam.learned.scene import Scene, see, unserved
+from holobeam.learned.scene import Scene, plain_feed, see, unserved
 from holobeam.learned.unrolled import Point
 from holobeam.problems.downlink import Downlink
 
@@ -102,10 +103,18 @@ class MbDnn(Network):
         return None
 
     def forward(self, problem: Downlink, control: Tensor | None = None) -> Trace:
-        """Design for a batch of channels."""
+        """Design for a batch of channels, in the compiled twin where it serves."""
         del control
+        if compiled.serves(self, problem) and compiled_graph.knows(self):
+            return compiled.design(problem, *compiled_graph.walk(self, problem))
         scene = see(problem)
         return trace(problem, scene, self.design(problem, scene))
+
+    def train(self, mode: bool = True) -> MbDnn:
+        """Switch between training and evaluation, which packs the weights anew."""
+        compiled.forget(self)
+        super().train(mode)
+        return self
 
     def design(self, problem: Downlink, scene: Scene) -> Point:
         """Amplitudes and digital precoder, in the basis of the scene."""
@@ -135,17 +144,10 @@ class MbDnn(Network):
         if self.snr_aware:
             parts.append(scene.loudness[:, None, None].expand_as(level))
         if self.feed_aware:
-            feed = _plain_feed(problem)
+            feed = plain_feed(problem.frontend.scaled_feed()[0])
             beams = torch.cat([beams, begin.unsqueeze(3) * feed.conj().unsqueeze(1)], dim=3)
             parts.append(torch.view_as_real(feed).flatten(1).expand(len(columns), -1, -1))
         return torch.view_as_real(beams.resolve_conj()).flatten(3), torch.cat(parts, dim=2)
-
-
-def _plain_feed(problem: Downlink) -> Complex[Tensor, "antennas rf_chains"]:
-    """Feed of the hardware, every column at mean power 1."""
-    feed = problem.frontend.scaled_feed()[0]
-    level = feed.abs().square().mean(dim=0, keepdim=True).clamp(min=1e-30)
-    return feed * level.rsqrt()
 
 
 def _even(widths: Sequence[int]) -> tuple[int, ...]:

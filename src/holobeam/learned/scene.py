@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.frontends.element_sets import Interval
+from holobeam.frontends.frontend import Frontend
 from holobeam.problems.downlink import Downlink
 
 RIDGE = 1e-6
@@ -79,10 +82,65 @@ def see(problem: Downlink) -> Scene:
     gain = columns.abs().square().mean(dim=(1, 2))
     # A channel that is not there is heard at 0 dB: any feasible answer is right.
     gain = torch.where(gain > 0, gain, torch.ones_like(gain))
-    feed, back = orthonormal(problem.frontend.scaled_feed()[0])
-    return Scene(
-        columns * gain.rsqrt()[:, None, None], feed, back, gain.reciprocal().clamp(max=FAINTEST)
-    )
+    seen = span(problem.frontend)
+    noise = gain.reciprocal().clamp(max=FAINTEST)
+    return Scene(columns * gain.rsqrt()[:, None, None], seen.feed, seen.back, noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """What networks are told of a feed, worked out once for a front-end.
+
+    Attributes
+    ----------
+    entries
+        The feed ``(N, R)`` that the rest belongs to.
+    feed, back
+        Of a :class:`Scene`.
+    """
+
+    entries: Complex[Tensor, "antennas rf_chains"]
+    feed: Complex[Tensor, "antennas rf_chains"]
+    back: Complex[Tensor, "rf_chains rf_chains"]
+
+    @cached_property
+    def arrays(self) -> tuple[Any, Any]:
+        """``feed`` and ``back`` in double precision, as kernels read them."""
+        wide = torch.complex128
+        return _array(self.feed.to(wide)), _array(self.back.to(wide))
+
+    @cached_property
+    def plain_array(self) -> Any:
+        """Columns of the feed itself at mean power 1, in double precision."""
+        return _array(plain_feed(self.entries).to(torch.complex128))
+
+
+_SPANS: WeakKeyDictionary[Frontend, Span] = WeakKeyDictionary()
+
+
+def span(frontend: Frontend) -> Span:
+    """Orthonormal basis of a feed; kept while the front-end lives and its feed stays as it is."""
+    feed = frontend.scaled_feed()[0]
+    if feed.requires_grad or torch.is_inference_mode_enabled() or torch.compiler.is_compiling():
+        return Span(feed, *orthonormal(feed))
+    kept = _SPANS.get(frontend)
+    # The entries themselves are compared: no counter knows of all ways to write to a tensor.
+    if kept is None or not torch.equal(kept.entries, feed):
+        kept = Span(feed.clone(), *orthonormal(feed))
+        _SPANS[frontend] = kept
+    return kept
+
+
+def plain_feed(
+    feed: Complex[Tensor, "antennas rf_chains"],
+) -> Complex[Tensor, "antennas rf_chains"]:
+    """Feed of the hardware, every column at mean power 1."""
+    level = feed.abs().square().mean(dim=0, keepdim=True).clamp(min=1e-30)
+    return feed * level.rsqrt()
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().resolve_conj().contiguous().numpy()
 
 
 def orthonormal(

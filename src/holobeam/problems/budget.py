@@ -39,7 +39,7 @@ def settle(problem: Downlink, control: Tensor, digital: Tensor) -> tuple[Tensor,
     frontend = problem.frontend
     element_set: Any = frontend.element_set
     kind, levels = element_set.kernel_code()
-    q, v = np.array(as_array(control)), np.array(as_array(digital[:, 0]))
+    q, v = _own(control), _own(digital[:, 0])
     single = digital.dtype == torch.complex64
     off = kernel.settle(
         as_array(frontend.scaled_feed()[0]),
@@ -51,6 +51,11 @@ def settle(problem: Downlink, control: Tensor, digital: Tensor) -> tuple[Tensor,
         single,
         available_threads(),
     )
-    made = (torch.from_numpy(array).to(digital.dtype) for array in (q, v))
-    control, digital = made
-    return control, digital.unsqueeze(1), torch.from_numpy(off)
+    if single:  # NumPy converts: its calls cost a fraction of torch's
+        q, v = q.astype(np.complex64), v.astype(np.complex64)
+    return torch.from_numpy(q), torch.from_numpy(v).unsqueeze(1), torch.from_numpy(off)
+
+
+def _own(tensor: Tensor) -> Any:
+    """Array in double precision that may be written to."""
+    return np.array(tensor.detach().resolve_conj().numpy(), dtype=complex, order="C")
