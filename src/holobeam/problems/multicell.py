@@ -19,7 +19,7 @@ from holobeam.digital.cells import (
     cell_rates,
     cell_weights,
 )
-from holobeam.digital.per_rf_chain import update_rows
+from holobeam.digital.cell_rows import cell_rows
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import cell_inputs, inputs
 from holobeam.problems.inputs import PowerAt
@@ -197,17 +197,18 @@ class MultiCell:
         link: CellLink,
         weights: CellWeights,
         digital: Complex[Tensor, "batch cells rf_chains streams"],
+        visits: int = 1,
+        tolerance: float = 0.0,
     ) -> Complex[Tensor, "batch cells rf_chains streams"]:
-        """Exact minimiser over each digital precoder (one row after the other per chain)."""
+        """Exact minimiser over each digital precoder.
+
+        Under limits per RF chain: over one row after the other, ``visits`` times at most and until
+        a visit moves V by no more than ``tolerance ||V||``.
+        """
+        if self.power_at == "per_rf_chain":
+            return cell_rows(link, weights, self.power, digital, visits, tolerance)
         rows, wanted = weights.whitened(link.e), weights.wanted(self.cells)
-        if self.power_at != "per_rf_chain":
-            return capped_step(rows, wanted, link.g, self.power, digital)
-        cost = torch.ones_like(rows[..., 0].real)
-        new = update_rows(
-            _stack(rows), _stack(cost), _stack(wanted), self.power.flatten(0, 1), _stack(digital),
-            joint=True,
-        )  # fmt: skip
-        return new.view_as(digital)
+        return capped_step(rows, wanted, link.g, self.power, digital)
 
     def analog_quadratic(
         self, weights: CellWeights, digital: Complex[Tensor, "batch cells rf_chains streams"]

@@ -1,0 +1,237 @@
+"""What compiled code knows of many cells: whitened rows, and rows of V under limits per RF chain.
+
+Arrays of one channel: channels behind the chains ``(L, U, M, R)``, receivers ``(U, M, S)``, roots of
+the weights ``(U, S, S)``, precoders ``(L, R, K S)``. ``digital/per_rf_chain.py`` does the same in
+torch, and is the oracle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from holobeam.kernels.blocks import scaled
+from holobeam.kernels.cpu import FAST, compiled, spread
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def filters(decoders: Any, root: Any, out: Any) -> None:
+    """``W^(1/2) U^H`` of every user, ``(U, S, M)`` in place."""
+    users, receivers, streams = decoders.shape
+    for u in range(users):
+        for s in range(streams):
+            for m in range(receivers):
+                total = 0j
+                for t in range(streams):
+                    total += root[u, s, t] * decoders[u, m, t].conjugate()
+                out[u, s, m] = total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def whiten(filtered: Any, paths: Any, out: Any) -> None:
+    """``filter @ paths`` of every user under one another, ``(U S, width)`` in place."""
+    users, streams, receivers = filtered.shape
+    for u in range(users):
+        for s in range(streams):
+            row = out[u * streams + s]
+            row[:] = 0.0
+            for m in range(receivers):
+                gain = filtered[u, s, m]
+                for n in range(row.shape[0]):
+                    row[n] += gain * paths[u, m, n]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def normal_equations(y: Any, root: Any, cell: int, c: Any, d: Any) -> None:
+    """``C = Y^H Y`` and ``D = Y^H Z``, Z the roots at the streams of the cell's own users."""
+    rows, chains = y.shape
+    streams = root.shape[1]
+    c[:] = 0.0
+    for j in range(rows):
+        for r in range(chains):
+            back = y[j, r].conjugate()
+            for i in range(r + 1):
+                c[r, i] += back * y[j, i]
+    for r in range(chains):
+        for i in range(r):
+            c[i, r] = c[r, i].conjugate()
+    first = cell * (d.shape[1] // streams)
+    for column in range(d.shape[1]):
+        u, s = first + column // streams, column % streams
+        for r in range(chains):
+            total = 0j
+            for t in range(streams):
+                total += y[u * streams + t, r].conjugate() * root[u, t, s]
+            d[r, column] = total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _settle(t: Any, stiffness: float, limit: float, v: Any) -> float:
+    """Put one row where it belongs, ``t / C_rr`` within its limit; returns how far it went."""
+    size = 0.0
+    for s in range(t.shape[0]):
+        size += t[s].real * t[s].real + t[s].imag * t[s].imag
+    scale = 0.0
+    if stiffness > 0.0 and size > 0.0:
+        scale = min(1.0 / stiffness, np.sqrt(limit / size))
+    moved = 0.0
+    for s in range(t.shape[0]):
+        new = scaled(scale, t[s])
+        step = new - v[s]
+        moved += step.real * step.real + step.imag * step.imag
+        v[s] = new
+        t[s] = step
+    return moved
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def visit_rows(c: Any, d: Any, limit: Any, v: Any, t: Any) -> float:
+    """One visit to each row on the normal equations; returns how far they went, squared."""
+    chains, columns = v.shape
+    moved = 0.0
+    for r in range(chains):
+        for s in range(columns):
+            t[s] = d[r, s]
+        for i in range(chains):
+            if i != r:
+                gain = c[r, i]
+                for s in range(columns):
+                    t[s] -= gain * v[i, s]
+        moved += _settle(t, c[r, r].real, limit[r], v[r])
+    return moved
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def visit_rows_few(y: Any, size: Any, away: Any, limit: Any, v: Any, t: Any) -> float:
+    """Do the same on ``away = Z - Y V``, kept up to date: cheaper with many chains."""
+    rows, chains = y.shape
+    columns = v.shape[1]
+    moved = 0.0
+    for r in range(chains):
+        for s in range(columns):
+            t[s] = scaled(size[r], v[r, s])
+        for j in range(rows):
+            back = y[j, r].conjugate()
+            for s in range(columns):
+                t[s] += back * away[j, s]
+        moved += _settle(t, size[r], limit[r], v[r])
+        for j in range(rows):
+            gain = y[j, r]
+            for s in range(columns):
+                away[j, s] -= gain * t[s]
+    return moved
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def residual(y: Any, root: Any, cell: int, v: Any, away: Any) -> None:
+    """``Z - Y V`` in place."""
+    rows, chains = y.shape
+    columns, streams = v.shape[1], root.shape[1]
+    per_cell = columns // streams
+    for j in range(rows):
+        for s in range(columns):
+            away[j, s] = 0.0
+        u = j // streams
+        if u // per_cell == cell:
+            for s in range(streams):
+                away[j, (u - cell * per_cell) * streams + s] = root[u, j % streams, s]
+        for r in range(chains):
+            gain = y[j, r]
+            for s in range(columns):
+                away[j, s] -= gain * v[r, s]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def energy(v: Any) -> float:
+    """``||V||^2``."""
+    total = 0.0
+    for r in range(v.shape[0]):
+        for s in range(v.shape[1]):
+            total += v[r, s].real * v[r, s].real + v[r, s].imag * v[r, s].imag
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def rows_of_cell(
+    y: Any, root: Any, cell: int, limit: Any, v: Any, visits: int, tolerance: float
+) -> None:
+    """Visit the rows of one cell's V until a visit moves it by less than ``tolerance ||V||``."""
+    rows, chains = y.shape
+    columns = v.shape[1]
+    t = np.empty(columns, dtype=np.complex128)
+    bound = tolerance * tolerance
+    # What a visit costs decides, not the numbers: the same shape always goes the same way.
+    if chains <= 2 * rows:
+        c = np.empty((chains, chains), dtype=np.complex128)
+        d = np.empty((chains, columns), dtype=np.complex128)
+        normal_equations(y, root, cell, c, d)
+        for _ in range(visits):
+            if visit_rows(c, d, limit, v, t) <= bound * energy(v):
+                break
+        return
+    away = np.empty((rows, columns), dtype=np.complex128)
+    size = np.zeros(chains)
+    residual(y, root, cell, v, away)
+    for r in range(chains):
+        for j in range(rows):
+            size[r] += y[j, r].real * y[j, r].real + y[j, r].imag * y[j, r].imag
+    for _ in range(visits):
+        if visit_rows_few(y, size, away, limit, v, t) <= bound * energy(v):
+            break
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def rows_of_channel(
+    e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float
+) -> None:
+    """The rows of all cells of one channel, in place."""
+    cells, users, receivers, chains = e.shape
+    streams = root.shape[1]
+    filtered = np.empty((users, streams, receivers), dtype=np.complex128)
+    y = np.empty((users * streams, chains), dtype=np.complex128)
+    filters(decoders, root, filtered)
+    for cell in range(cells):
+        whiten(filtered, e[cell], y)
+        rows_of_cell(y, root, cell, limit[cell], v[cell], visits, tolerance)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _rows_batch(
+    e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    for b in range(first, last):
+        rows_of_channel(e[b], decoders[b], root[b], limit[b], v[b], visits, tolerance)
+
+
+def cell_rows(
+    e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float,
+    threads: int,
+) -> None:  # fmt: skip
+    """Rows of the precoders of a batch, in place.
+
+    Parameters
+    ----------
+    e, decoders, root, limit, v
+        ``(B, L, U, M, R)``, ``(B, U, M, S)``, ``(B, U, S, S)``, ``(B, L, R)`` and
+        ``(B, L, R, K S)``; complex128, the limits float64.
+    visits, tolerance
+        Passes over the rows at most; a cell is done once a pass moves V by no more than
+        ``tolerance ||V||``.
+    threads
+        Threads at most.
+    """
+    batch, cells, users, receivers, chains = e.shape
+    rows, columns = users * root.shape[2], v.shape[3]
+    work_of_visit = min(chains, 2 * rows) * chains * columns
+    once = rows * chains * (receivers + min(chains, columns))
+    cost = batch * cells * (visits * work_of_visit + once) * 2e-9
+    arguments = (e, decoders, root, limit, v, visits, tolerance)
+    update = compiled(_rows_batch, (*arguments, 0, batch))
+
+    def work(first: int, last: int) -> None:
+        update(*arguments, first, last)
+
+    spread(work, batch, cost, threads)
