@@ -1,4 +1,4 @@
-"""WMMSE's textbook digital step for many cells: one budget, its multiplier by bisection, compiled."""
+"""WMMSE's textbook step for many cells: one budget, its multiplier by bisection, compiled."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def _spent(c: Any, d: Any, mu: float, system: Any, v: Any) -> float:
 
 
 @njit(nogil=True, fastmath=FAST)
-def _bisect(c: Any, d: Any, budget: float, precision: float, system: Any, v: Any) -> None:
-    """Halve the interval of the multiplier until the power is within ``precision`` of the budget."""
+def _bisect(c: Any, d: Any, budget: float, precision: float, room: Any) -> None:
+    """Halve the interval of the multiplier until ``precision`` below the budget."""
+    system, v = room
     if _spent(c, d, 0.0, system, v) <= budget:
         return
     size = 0.0
@@ -85,9 +86,8 @@ def _bisect_spectrum(c: Any, d: Any, budget: float, precision: float, v: Any) ->
 
 
 @njit(nogil=True, fastmath=FAST)
-def _batch(
-    e: Any, decoders: Any, root: Any, budget: Any, precision: float, spectrum: bool, v: Any
-) -> None:
+def _batch(given: Any, budget: Any, precision: float, spectrum: bool, v: Any) -> None:
+    e, decoders, root = given
     cells, users, receivers, chains = e.shape[1:]
     streams, columns = root.shape[2], v.shape[3]
     filtered = np.empty((users, streams, receivers), dtype=np.complex128)
@@ -103,7 +103,7 @@ def _batch(
             if spectrum:
                 _bisect_spectrum(c, d, budget[b, cell], precision, v[b, cell])
             else:
-                _bisect(c, d, budget[b, cell], precision, system, v[b, cell])
+                _bisect(c, d, budget[b, cell], precision, (system, v[b, cell]))
 
 
 def bisected(
@@ -113,15 +113,13 @@ def bisected(
     batch, cells, users, _, chains = link.e.shape
     out = np.empty((batch, cells, chains, users // cells * weights.root.shape[2]), dtype=complex)
     _batch(
-        as_array(link.e), as_array(weights.decoders), as_array(weights.root), as_array(budget),
+        (as_array(link.e), as_array(weights.decoders), as_array(weights.root)), as_array(budget),
         precision, spectrum, out,
     )  # fmt: skip
     return torch.from_numpy(out).to(link.e.dtype)
 
 
-def scaled_into(
-    digital: torch.Tensor, limit: torch.Tensor
-) -> torch.Tensor:
+def scaled_into(digital: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     """Rows above their limits ``(B, L, R)`` scaled down to them, the others as they are."""
     load = digital.abs().square().sum(dim=3) / limit
     return digital * load.clamp(min=1.0).rsqrt().unsqueeze(3)

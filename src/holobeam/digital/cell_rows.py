@@ -14,6 +14,7 @@ def cell_rows(
     weights: CellWeights,
     limit: Float[Tensor, "batch cells rf_chains"],
     digital: Complex[Tensor, "batch cells rf_chains streams"],
+    *,
     visits: int = 1,
     tolerance: float = 0.0,
 ) -> Complex[Tensor, "batch cells rf_chains streams"]:
@@ -44,7 +45,7 @@ def cell_rows(
     """
     tracked = (link.e, weights.decoders, weights.root, digital)
     if digital.device.type != "cpu" or any(tensor.requires_grad for tensor in tracked):
-        return cell_rows_torch(link, weights, limit, digital, visits, tolerance)
+        return cell_rows_torch(link, weights, limit, digital, visits=visits, tolerance=tolerance)
     from holobeam.analog.coordinate import as_array
     from holobeam.kernels import cells, cpu
 
@@ -67,6 +68,7 @@ def cell_rows_torch(
     weights: CellWeights,
     limit: Float[Tensor, "batch cells rf_chains"],
     digital: Complex[Tensor, "batch cells rf_chains streams"],
+    *,
     visits: int = 1,
     tolerance: float = 0.0,
 ) -> Complex[Tensor, "batch cells rf_chains streams"]:

@@ -1,8 +1,8 @@
 """The whole alternating loop of many cells under limits per RF chain, compiled.
 
 One channel after the other: receivers and weights, rows of V, sweeps over the controls of every
-cell, extrapolation. It does what ``solvers/alternating.py`` does step by step in torch, which is its
-oracle. Arrays of one channel as in ``kernels/cells.py``, with ``h`` ``(L, U, M, N)``, controls
+cell, extrapolation. It does what ``solvers/alternating.py`` does step by step in torch, its oracle.
+Arrays of one channel as in ``kernels/cells.py``, with ``h`` ``(L, U, M, N)``, controls
 ``(L, N, C)``, feeds ``(1 or L, N, R)``, noise and user weights ``(U,)``.
 """
 
@@ -16,6 +16,7 @@ from numba import njit
 from holobeam.kernels import cells
 from holobeam.kernels.blocks import branches, scaled, solve, sweep
 from holobeam.kernels.cpu import FAST, compiled, project, spread
+from holobeam.kernels.factored import LANES, rooms, sweep_rows
 from holobeam.kernels.record import passed
 
 
@@ -150,20 +151,25 @@ def within_limits(v: Any, limit: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _move(
-    h: Any, feed: Any, e: Any, v: Any, q: Any, weights: Any, room: Any, kind: int, levels: Any,
-    sweeps: int,
-) -> None:  # fmt: skip
+def _move(h: Any, feed: Any, e: Any, v: Any, q: Any, weights: Any, room: Any, plan: Any) -> None:
     """Sweep the controls of every cell, given receivers and weights."""
     decoders, root = weights
-    filtered, behind, y, d, residual, rho, none = room
+    filtered, behind, y, d, residual, rho, none, lanes = room
+    kind, levels, sweeps = plan
     cells.filters(decoders, root, filtered)
     for cell in range(h.shape[0]):
         cells.whiten(filtered, h[cell], y[0])
+        branches(feed[cell if feed.shape[0] > 1 else 0], v[cell], d[0])
+        if q.shape[2] == 1:
+            cells.wanted(root, cell, residual[0])
+            sweep_rows(
+                y[0], residual[0], d[0, :, 0], 0.0, q[cell, :, 0], kind, levels, sweeps, lanes,
+                lanes[7].shape[0],
+            )  # fmt: skip
+            continue
         cells.whiten(filtered, e[cell], behind)
         cells.residual(behind, root, cell, v[cell], residual[0])
         residual[:] = -residual
-        branches(feed[cell if feed.shape[0] > 1 else 0], v[cell], d[0])
         for _ in range(sweeps):
             sweep(y, residual, d, rho, none, q[cell], kind, levels)
 
@@ -208,6 +214,7 @@ def _rooms(
     columns: int,
 ) -> Any:  # fmt: skip
     rows = users * streams
+    width = rows * columns
     return (
         np.empty((users, streams, receivers), dtype=np.complex128),
         np.empty((rows, chains), dtype=np.complex128),
@@ -216,6 +223,7 @@ def _rooms(
         np.empty((1, rows, columns), dtype=np.complex128),
         np.zeros(1),
         np.empty((0, antennas, columns), dtype=np.complex128),
+        rooms(antennas if controls == 1 else 0, width + -width % LANES),
     )
 
 
@@ -252,7 +260,7 @@ def _loop(
             weigh(e, v[b], noise[b], alpha[b], factor, decoders, root)
             cells.rows_of_channel(e, decoders, root, limit[b], v[b], visits, still)
             weigh(e, v[b], noise[b], alpha[b], factor, decoders, root)
-            _move(h[b], feed, e, v[b], q[b], weights, room, kind, levels, sweeps)
+            _move(h[b], feed, e, v[b], q[b], weights, room, (kind, levels, sweeps))
             links(h[b], feed, q[b], a, e)
             within_limits(v[b], limit[b])
             utility[b] = rate(e, v[b], noise[b], alpha[b], streams)

@@ -1,7 +1,7 @@
 """What compiled code knows of many cells: whitened rows, and rows of V under limits per RF chain.
 
-Arrays of one channel: channels behind the chains ``(L, U, M, R)``, receivers ``(U, M, S)``, roots of
-the weights ``(U, S, S)``, precoders ``(L, R, K S)``. ``digital/per_rf_chain.py`` does the same in
+Arrays of one channel: channels behind the chains ``(L, U, M, R)``, receivers ``(U, M, S)``, roots
+of the weights ``(U, S, S)``, precoders ``(L, R, K S)``. ``digital/cell_rows.py`` does the same in
 torch, and is the oracle.
 """
 
@@ -104,42 +104,52 @@ def visit_rows(c: Any, d: Any, limit: Any, v: Any, t: Any) -> float:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def visit_rows_few(y: Any, size: Any, away: Any, limit: Any, v: Any, t: Any) -> float:
-    """Do the same on ``away = Z - Y V``, kept up to date: cheaper with many chains."""
-    rows, chains = y.shape
+def visit_rows_few(paths: Any, size: Any, away: Any, limit: Any, v: Any, t: Any) -> float:
+    """Do the same on ``away = (Z - Y V)^T``, kept up to date: cheaper with many chains.
+
+    ``paths`` is ``Y^T``: real and imaginary parts of what one chain does lie together.
+    """
+    chains, rows = paths.shape
     columns = v.shape[1]
     moved = 0.0
     for r in range(chains):
         for s in range(columns):
-            t[s] = scaled(size[r], v[r, s])
-        for j in range(rows):
-            back = y[j, r].conjugate()
-            for s in range(columns):
-                t[s] += back * away[j, s]
+            re, im = 0.0, 0.0
+            for j in range(rows):
+                back, left = paths[r, j], away[s, j]
+                re += back.real * left.real + back.imag * left.imag
+                im += back.real * left.imag - back.imag * left.real
+            t[s] = scaled(size[r], v[r, s]) + complex(re, im)
         moved += _settle(t, size[r], limit[r], v[r])
-        for j in range(rows):
-            gain = y[j, r]
-            for s in range(columns):
-                away[j, s] -= gain * t[s]
+        for s in range(columns):
+            step = t[s]
+            for j in range(rows):
+                away[s, j] -= paths[r, j] * step
     return moved
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def wanted(root: Any, cell: int, out: Any) -> None:
+    """Z: the roots at the streams of the cell's own users, 0 elsewhere, ``(U S, K S)`` in place."""
+    rows, columns = out.shape
+    streams = root.shape[1]
+    per_cell = columns // streams
+    out[:] = 0.0
+    for j in range(rows):
+        u = j // streams
+        if u // per_cell == cell:
+            for s in range(streams):
+                out[j, (u - cell * per_cell) * streams + s] = root[u, j % streams, s]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def residual(y: Any, root: Any, cell: int, v: Any, away: Any) -> None:
     """``Z - Y V`` in place."""
-    rows, chains = y.shape
-    columns, streams = v.shape[1], root.shape[1]
-    per_cell = columns // streams
-    for j in range(rows):
-        for s in range(columns):
-            away[j, s] = 0.0
-        u = j // streams
-        if u // per_cell == cell:
-            for s in range(streams):
-                away[j, (u - cell * per_cell) * streams + s] = root[u, j % streams, s]
-        for r in range(chains):
+    wanted(root, cell, away)
+    for j in range(y.shape[0]):
+        for r in range(y.shape[1]):
             gain = y[j, r]
-            for s in range(columns):
+            for s in range(v.shape[1]):
                 away[j, s] -= gain * v[r, s]
 
 
@@ -171,14 +181,15 @@ def rows_of_cell(
             if visit_rows(c, d, limit, v, t) <= bound * energy(v):
                 break
         return
-    away = np.empty((rows, columns), dtype=np.complex128)
+    left = np.empty((rows, columns), dtype=np.complex128)
+    residual(y, root, cell, v, left)
+    away, paths = left.T.copy(), y.T.copy()
     size = np.zeros(chains)
-    residual(y, root, cell, v, away)
     for r in range(chains):
         for j in range(rows):
             size[r] += y[j, r].real * y[j, r].real + y[j, r].imag * y[j, r].imag
     for _ in range(visits):
-        if visit_rows_few(y, size, away, limit, v, t) <= bound * energy(v):
+        if visit_rows_few(paths, size, away, limit, v, t) <= bound * energy(v):
             break
 
 

@@ -1,4 +1,4 @@
-"""What the compiled loops keep of the iterations that they pass: the best point, and when to end."""
+"""What the compiled loops keep of the iterations they pass: the best point, and when to end."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.analog.quadratic import Quadratic
+from holobeam.digital.cell_rows import cell_rows
 from holobeam.digital.cells import (
     CellLink,
     CellWeights,
@@ -19,7 +20,6 @@ from holobeam.digital.cells import (
     cell_rates,
     cell_weights,
 )
-from holobeam.digital.cell_rows import cell_rows
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import cell_inputs, inputs
 from holobeam.problems.inputs import PowerAt
@@ -206,7 +206,7 @@ class MultiCell:
         a visit moves V by no more than ``tolerance ||V||``.
         """
         if self.power_at == "per_rf_chain":
-            return cell_rows(link, weights, self.power, digital, visits, tolerance)
+            return cell_rows(link, weights, self.power, digital, visits=visits, tolerance=tolerance)
         rows, wanted = weights.whitened(link.e), weights.wanted(self.cells)
         return capped_step(rows, wanted, link.g, self.power, digital)
 

@@ -185,7 +185,7 @@ class Alternating(Solver):
         if fused_cells.serves(problem, state):
             sweeps = fused_cells.sweeps_of(self._update(problem))
             if sweeps > 0:
-                return fused_cells.alternate(self, problem, state, record, count, sweeps)
+                return fused_cells.alternate(self, problem, state, record, count, sweeps=sweeps)
         elif self.analog in (None, coordinate_descent) and fused.serves(problem, state):
             return fused.alternate(self, problem, state, record, count)
         return None
@@ -222,10 +222,9 @@ class Alternating(Solver):
 
     def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
         visits = row_visits(problem, self.digital_sweeps)
-        if visits:
-            return problem.digital_step(link, weights, digital, *visits)
-        for _ in range(1 if self.digital_sweeps is None else self.digital_sweeps):
-            digital = problem.digital_step(link, weights, digital)
+        steps = 1 if visits or self.digital_sweeps is None else self.digital_sweeps
+        for _ in range(steps):
+            digital = problem.digital_step(link, weights, digital, *visits)
         return digital
 
     def _state(

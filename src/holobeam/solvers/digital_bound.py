@@ -59,6 +59,7 @@ class DigitalCells(DigitalWmmse):
 
     problems: ClassVar[tuple[type, ...]] = (MultiCell,)
 
+    max_iterations: int = 1000
     tolerance: float = 1e-4
     noise: float = 1.0
 
@@ -104,7 +105,7 @@ class DigitalCells(DigitalWmmse):
         here = state.utility if at is problem else at.utility(link, state.digital)
         tried, utility = self._leapt(at, state)
         gains = utility > here
-        digital = choose(gains, tried, state.digital)
+        digital: Tensor = choose(gains, tried, state.digital)
         stride = torch.where(
             gains, (1.5 * memory.stride).clamp(max=50.0), (0.5 * memory.stride).clamp(min=0.5)
         )
@@ -141,7 +142,8 @@ class DigitalCells(DigitalWmmse):
 def _descended(at: AnyProblem, link: CellLink, digital: Tensor) -> Tensor:
     """Receivers and weights, then V within its budget."""
     new = at.digital_step(link, at.weights(link, digital), digital, *row_visits(at))
-    return at.rescale(link, new)
+    scaled: Tensor = at.rescale(link, new)
+    return scaled
 
 
 @dataclass(frozen=True, kw_only=True)

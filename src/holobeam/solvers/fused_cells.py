@@ -11,7 +11,7 @@ import numpy as np
 from holobeam.analog.coordinate import as_array, coordinate_descent
 from holobeam.problems.multicell import MultiCell
 from holobeam.solvers.base import AnyProblem, Pass, Record, State
-from holobeam.solvers.cells import ROW_VISITS, row_visits
+from holobeam.solvers.cells import row_visits
 from holobeam.solvers.fused import (
     PATIENT,
     element_code,
@@ -56,6 +56,7 @@ def alternate(
     state: State,
     record: Record | None,
     count: int,
+    *,
     sweeps: int,
 ) -> Pass:
     """Run at most ``count`` iterations of :meth:`Alternating.step` in the compiled loop.
@@ -69,7 +70,8 @@ def alternate(
 
     memory: Memory = state.memory
     schedule = solver.schedule[memory.count : memory.count + count]
-    visits, still = row_visits(problem, solver.digital_sweeps) or ROW_VISITS
+    visits = row_visits(problem, solver.digital_sweeps)
+    assert len(visits) == 2, "rows have limits here"
     # The helpers know a subcarrier axis, which many cells don't have.
     state = replace(state, digital=state.digital.unsqueeze(1))
     if record is not None:
@@ -84,7 +86,7 @@ def alternate(
     plan = kernel.Plan(
         np.array(schedule + (1.0,) * (count - len(schedule))),
         len(schedule), solver.extrapolate, *element_code(problem.frontend.element_set), sweeps,
-        visits, still, float(solver.tolerance),
+        *visits, float(solver.tolerance),
         PATIENT if record is None else solver.patience,
     )  # fmt: skip
     assert problem.feed is not None
@@ -110,5 +112,3 @@ def _without_subcarriers(done: Pass) -> Pass:
     state = replace(done.state, digital=done.state.digital.squeeze(1))
     best = replace(done.record.best, digital=done.record.best.digital.squeeze(1))
     return replace(done, state=state, record=replace(done.record, best=best))
-
-
