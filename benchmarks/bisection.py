@@ -123,3 +123,26 @@ def scaled_into(digital: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     """Rows above their limits ``(B, L, R)`` scaled down to them, the others as they are."""
     load = digital.abs().square().sum(dim=3) / limit
     return digital * load.clamp(min=1.0).rsqrt().unsqueeze(3)
+
+
+def bisected_in_numpy(
+    link: Any, weights: Any, budget: torch.Tensor, precision: float
+) -> list[np.ndarray[Any, Any]]:
+    """The same as scripts do it: NumPy, one cell after the other."""
+    rows = as_array(weights.whitened(link.e).flatten(0, 1))
+    wanted = as_array(weights.wanted(link.e.shape[1]).flatten(0, 1))
+    eye = np.eye(rows.shape[2])
+    found = []
+    for y, z, limit in zip(rows, wanted, as_array(budget).ravel(), strict=True):
+        c, d = y.conj().T @ y + 1e-14 * eye, y.conj().T @ z
+        v = np.linalg.solve(c, d)
+        low, high = 0.0, np.linalg.norm(d) / np.sqrt(limit)
+        power = np.linalg.norm(v) ** 2
+        bound = power > limit
+        while bound and not limit * (1 - precision) <= power <= limit:
+            middle = 0.5 * (low + high)
+            v = np.linalg.solve(c + middle * eye, d)
+            power = np.linalg.norm(v) ** 2
+            low, high = (middle, high) if power > limit else (low, middle)
+        found.append(v)
+    return found

@@ -145,10 +145,10 @@ def test_front_ends_are_in_their_order():
     for weak, strong in pairwise(names):
         gap = paired_difference(found[strong].sum_rate, found[weak].sum_rate)
         assert gap.mean > 2 * gap.standard_error, (weak, strong)
-    digital = hb.solve(_problem("digital", batch=20), "wmmse-digital")
+    digital = hb.solve(_problem("digital", batch=20), "wmmse-digital", max_iterations=100)
     gap = paired_difference(digital.sum_rate, found["hybrid"].sum_rate)
-    assert gap.mean > -2 * gap.standard_error
-    assert (digital.sum_rate >= 0.97 * found["hybrid"].sum_rate).all()
+    assert gap.mean > 2 * gap.standard_error
+    assert (digital.sum_rate >= found["hybrid"].sum_rate).all()
 
 
 def test_any_analog_update_plugs_in():
