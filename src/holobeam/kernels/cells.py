@@ -68,14 +68,15 @@ def normal_equations(y: Any, root: Any, cell: int, c: Any, d: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def _settle(t: Any, stiffness: float, limit: float, v: Any) -> float:
+def _settle(t: Any, inverse: float, limit: float, v: Any) -> float:
     """Put one row where it belongs, ``t / C_rr`` within its limit; returns how far it went."""
     size = 0.0
     for s in range(t.shape[0]):
         size += t[s].real * t[s].real + t[s].imag * t[s].imag
-    scale = 0.0
-    if stiffness > 0.0 and size > 0.0:
-        scale = min(1.0 / stiffness, np.sqrt(limit / size))
+    scale = inverse
+    # Roots and divisions are what a visit waits for: only full rows need them.
+    if size * inverse * inverse > limit:
+        scale = np.sqrt(limit / size)
     moved = 0.0
     for s in range(t.shape[0]):
         new = scaled(scale, t[s])
@@ -87,27 +88,31 @@ def _settle(t: Any, stiffness: float, limit: float, v: Any) -> float:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def visit_rows(c: Any, d: Any, limit: Any, v: Any, t: Any) -> float:
-    """One visit to each row on the normal equations; returns how far they went, squared."""
+def visit_rows(c: Any, d: Any, inverse: Any, limit: Any, v: Any, t: Any) -> float:
+    """One visit to each row on the normal equations; returns how far they went, squared.
+
+    The diagonal of C is zero here and its reciprocal in ``inverse`` (0 where there is nothing).
+    """
     chains, columns = v.shape
     moved = 0.0
     for r in range(chains):
         for s in range(columns):
             t[s] = d[r, s]
         for i in range(chains):
-            if i != r:
-                gain = c[r, i]
-                for s in range(columns):
-                    t[s] -= gain * v[i, s]
-        moved += _settle(t, c[r, r].real, limit[r], v[r])
+            gain = c[r, i]
+            for s in range(columns):
+                t[s] -= gain * v[i, s]
+        moved += _settle(t, inverse[r], limit[r], v[r])
     return moved
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def visit_rows_few(paths: Any, size: Any, away: Any, limit: Any, v: Any, t: Any) -> float:
+def visit_rows_few(
+    paths: Any, size: Any, inverse: Any, away: Any, limit: Any, v: Any, t: Any
+) -> float:
     """Do the same on ``away = (Z - Y V)^T``, kept up to date: cheaper with many chains.
 
-    ``paths`` is ``Y^T``: real and imaginary parts of what one chain does lie together.
+    ``paths`` is ``Y^T``, so that what one chain does lies together; ``size`` the diagonal of C.
     """
     chains, rows = paths.shape
     columns = v.shape[1]
@@ -120,7 +125,7 @@ def visit_rows_few(paths: Any, size: Any, away: Any, limit: Any, v: Any, t: Any)
                 re += back.real * left.real + back.imag * left.imag
                 im += back.real * left.imag - back.imag * left.real
             t[s] = scaled(size[r], v[r, s]) + complex(re, im)
-        moved += _settle(t, size[r], limit[r], v[r])
+        moved += _settle(t, inverse[r], limit[r], v[r])
         for s in range(columns):
             step = t[s]
             for j in range(rows):
@@ -171,25 +176,32 @@ def rows_of_cell(
     rows, chains = y.shape
     columns = v.shape[1]
     t = np.empty(columns, dtype=np.complex128)
+    size, inverse = np.zeros(chains), np.zeros(chains)
+    for j in range(rows):
+        for r in range(chains):
+            size[r] += y[j, r].real * y[j, r].real + y[j, r].imag * y[j, r].imag
+    for r in range(chains):
+        if size[r] > 0.0:
+            inverse[r] = 1.0 / size[r]
     bound = tolerance * tolerance
     # What a visit costs decides, not the numbers: the same shape always goes the same way.
     if chains <= 2 * rows:
         c = np.empty((chains, chains), dtype=np.complex128)
         d = np.empty((chains, columns), dtype=np.complex128)
         normal_equations(y, root, cell, c, d)
+        for r in range(chains):
+            c[r, r] = 0.0
         for _ in range(visits):
-            if visit_rows(c, d, limit, v, t) <= bound * energy(v):
+            moved = visit_rows(c, d, inverse, limit, v, t)
+            if bound > 0.0 and moved <= bound * energy(v):
                 break
         return
     left = np.empty((rows, columns), dtype=np.complex128)
     residual(y, root, cell, v, left)
     away, paths = left.T.copy(), y.T.copy()
-    size = np.zeros(chains)
-    for r in range(chains):
-        for j in range(rows):
-            size[r] += y[j, r].real * y[j, r].real + y[j, r].imag * y[j, r].imag
     for _ in range(visits):
-        if visit_rows_few(paths, size, away, limit, v, t) <= bound * energy(v):
+        moved = visit_rows_few(paths, size, inverse, away, limit, v, t)
+        if bound > 0.0 and moved <= bound * energy(v):
             break
 
 
