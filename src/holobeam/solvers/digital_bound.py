@@ -163,8 +163,11 @@ class DigitalBound(BestOf):
         return self._racing(problem).supports(problem)
 
     def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
-        """Solve; options as for :class:`Solver`."""
-        return self._racing(problem)(problem, **options)
+        """Solve; options as for :class:`Solver`. From a given start nobody has to race."""
+        racing = self._racing(problem)
+        if options.get("start") is not None:
+            racing = replace(racing, solvers=racing.solvers[:1])
+        return racing(problem, **options)
 
     def _racing(self, problem: AnyProblem) -> BestOf:
         many = isinstance(problem, MultiCell)
