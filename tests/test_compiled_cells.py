@@ -113,6 +113,8 @@ def test_what_is_not_fused_runs_step_by_step(monkeypatch):
 
     own = Own(problem.h, HARDWARE["dma"], power_per_rf_chain=3.0)
     hb.solve(own, "wmmse-cd", max_iterations=2)
+    # Zero forcing is an alternation with a digital step of its own.
+    hb.solve(problem, "zf-cd", max_iterations=2)
     with pytest.raises(AssertionError, match="compiled"):
         hb.solve(problem, "wmmse-cd", max_iterations=2, begin="random")
 

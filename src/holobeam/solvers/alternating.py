@@ -47,6 +47,9 @@ CELL_SWEEPS = 5
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
 
+_BLOCKS = ("step", "_update", "_digital", "_state")
+"""What an iteration consists of."""
+
 _MARKS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
 """Iterations on the continuous set after which phases are rounded."""
 
@@ -100,7 +103,7 @@ class Alternating(Solver):
     digital_sweeps
         Digital steps with the same receivers and weights: more than one pays under per-chain
         limits, where a step visits each row once. None: one, with many cells under such limits
-        three.
+        up to 30 visits.
     refresh
         Whether receivers and weights are renewed between the digital step and the controls.
     equal_power
@@ -179,8 +182,9 @@ class Alternating(Solver):
     def _fused(
         self, problem: AnyProblem, state: State, record: Record | None, count: int
     ) -> Pass | None:
-        # A subclass with steps of its own is not what was compiled.
-        if type(self).step is not Alternating.step or not self.refresh:
+        # A subclass with blocks of its own is not what was compiled.
+        own = (getattr(type(self), name) is not getattr(Alternating, name) for name in _BLOCKS)
+        if any(own) or not self.refresh:
             return None
         if fused_cells.serves(problem, state):
             sweeps = fused_cells.sweeps_of(self._update(problem))
