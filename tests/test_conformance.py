@@ -250,9 +250,12 @@ def test_rates_do_not_depend_on_the_order_of_users(name):
             testing.check_user_permutation(solver, problem)
 
 
+OTHERS = ("wmmse-cd+blind", "wmmse-hc", "wmmse-mm")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64])
-@pytest.mark.parametrize("name", [*CELL_SOLVERS, "wmmse-cd+blind", "wmmse-hc", "wmmse-mm"])
+@pytest.mark.parametrize("name", [*CELL_SOLVERS, *OTHERS])
 def test_every_solver_of_many_cells(name, dtype):
     solver = _solver(name)
     problems = testing.example_cell_problems(dtype=dtype)

@@ -66,3 +66,56 @@ def test_wrapped_solvers_keep_their_refusals():
     with pytest.raises(hb.errors.UnsupportedError):
         hb.solve(fair, "wmmse-hbf")
     assert hb.solve(fair, "zf").utility.isfinite().all()
+
+
+# -- many cells ----
+
+
+def _cells(utility="sum_rate", users=(2, 2, 2), **options):
+    """Users at the edge of three cells."""
+    model = hb.channels.CellularDrops(users_per_cell=users, radius=(100.0, 100.0))
+    feed = frontends.microstrips(4, 8, 0.2 * model.wavelength)
+    return hb.MultiCell(
+        model.sample(6, seed=0), frontends.dma(feed), power_per_rf_chain=100.0 / 32,
+        utility=utility, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["wmmse-cd", "vp"])
+def test_fairness_keeps_the_cell_edge_alive(name):
+    greedy = hb.solve(_cells(), name)
+    fair = hb.solve(_cells("proportional_fair"), name)
+    at = fair.problem
+    assert (fair.utility >= at.utility(at.link(greedy.control), greedy.digital) - 0.1).all()
+    assert float(torch.quantile(fair.rates, 0.05)) > float(torch.quantile(greedy.rates, 0.05)) + 0.5
+    assert float(fair.sum_rate.mean()) > 0.85 * float(greedy.sum_rate.mean())
+    assert fair.violation.max() < 1e-9
+
+
+def test_the_suffix_is_the_utility():
+    a = hb.solve(_cells("proportional_fair"), "wmmse-cd")
+    b = hb.solve(_cells(), "wmmse-cd+fair")
+    assert torch.equal(a.rates, b.rates)
+    assert b.solver == "wmmse-cd+fair"
+    blind = hb.solve(_cells(), "wmmse-cd+fair+blind")
+    assert torch.equal(blind.rates, hb.solve(_cells(), "wmmse-cd+blind+fair").rates)
+    with pytest.raises(hb.errors.UnsupportedError, match="closed form"):
+        hb.solve(_problems()[0], "rzf+fair")
+
+
+def test_users_that_pad_a_cell_count_for_nothing():
+    problem = _cells("proportional_fair", users=(2, 1, 0))
+    solution = hb.solve(problem, "wmmse-cd")
+    present = problem.present.flatten(1)
+    assert (solution.rates[present] > 0.5).all()
+    logs = torch.where(present, solution.rates.clamp(min=0.01).log(), 0.0).sum(dim=1)
+    assert torch.allclose(solution.utility, logs, atol=1e-9)
+
+
+def test_weights_count_among_cells():
+    weights = torch.ones(3, 2)
+    weights[0, 0] = 6.0
+    plain, heavy = (
+        hb.solve(_cells("proportional_fair", weights=w), "wmmse-cd") for w in (None, weights)
+    )
+    assert float((heavy.rates - plain.rates)[:, 0].mean()) > 0.5

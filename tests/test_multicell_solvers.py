@@ -145,10 +145,10 @@ def test_front_ends_are_in_their_order():
     for weak, strong in pairwise(names):
         gap = paired_difference(found[strong].sum_rate, found[weak].sum_rate)
         assert gap.mean > 2 * gap.standard_error, (weak, strong)
-    digital = hb.solve(_problem("digital", batch=20), "wmmse-digital")
+    digital = hb.solve(_problem("digital", batch=20), "wmmse-digital", max_iterations=100)
     gap = paired_difference(digital.sum_rate, found["hybrid"].sum_rate)
-    assert gap.mean > -2 * gap.standard_error
-    assert (digital.sum_rate >= 0.97 * found["hybrid"].sum_rate).all()
+    assert gap.mean > 2 * gap.standard_error
+    assert (digital.sum_rate >= found["hybrid"].sum_rate).all()
 
 
 def test_any_analog_update_plugs_in():
@@ -310,11 +310,11 @@ def test_multi_user_mimo_in_one_cell_on_four_front_ends(streams):
     for hardware in ("dma-binary", "dma", "sub", "digital"):
         problem = MultiCell(h, HARDWARE[hardware], power_per_rf_chain=100.0 / 32, streams=streams)
         name = "wmmse-digital" if hardware == "digital" else "wmmse-cd"
-        solution = hb.solve(problem, name)
+        solution = hb.solve(problem, name, max_iterations=100)
         assert solution.violation.max() <= 1e-9
         rates[hardware] = float(solution.sum_rate.mean())
         assert float(hb.solve(problem, "vp").sum_rate.mean()) > 0.7 * rates[hardware]
-    assert rates["dma-binary"] < rates["dma"] < rates["sub"] <= rates["digital"] * 1.02
+    assert rates["dma-binary"] < rates["dma"] < rates["sub"] < rates["digital"]
 
 
 def test_second_receive_antenna_and_second_stream_add_rate():
@@ -324,7 +324,7 @@ def test_second_receive_antenna_and_second_stream_add_rate():
 
     def mean(channel, streams):
         problem = MultiCell(channel, digital, power=100.0, streams=streams)
-        return float(hb.solve(problem, "wmmse-digital").sum_rate.mean())
+        return float(hb.solve(problem, "wmmse-digital", max_iterations=50).sum_rate.mean())
 
     one, two, both = mean(h[..., :1, :], 1), mean(h, 1), mean(h, 2)
     assert one < two < both
@@ -454,7 +454,7 @@ def test_full_phase_shifters_in_one_cell_of_many_antennas(streams):
     budget = {"power": 100.0, "power_at": "radiated", "streams": streams}
     problem = MultiCell(h, frontends.phase_shifters(32, 4), **budget)
     digital = MultiCell(h, HARDWARE["digital"], **budget)
-    most = hb.solve(digital, "wmmse-digital", max_iterations=300).sum_rate
+    most = hb.solve(digital, "wmmse-digital", max_iterations=150).sum_rate
     for name in ("vp", "wmmse-cd", "wmmse-mo", "mm-altmin"):
         found = hb.solve(problem, name, max_iterations=30)
         assert (found.sum_rate <= most * (1 + 1e-3)).all(), name

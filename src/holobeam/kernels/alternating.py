@@ -23,6 +23,7 @@ from holobeam.kernels.blocks import (
     weigh,
 )
 from holobeam.kernels.cpu import FAST, compiled, project, spread
+from holobeam.kernels.record import passed
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -86,7 +87,6 @@ def _loop(
     """Iterate on channels ``first`` to ``last``; see :func:`alternate`."""
     h, feed, noise, alpha, power, radiated = channels
     q, v, previous, stride, utility = state
-    best_q, best_v, best_utility, idle = record
     factors, noisy, extrapolate, kind, levels, free, tolerance, patience = plan
     users, antennas, chains, controls = h.shape[1], h.shape[2], feed.shape[1], q.shape[2]
     e = np.empty((users, chains), dtype=np.complex128)
@@ -118,19 +118,7 @@ def _loop(
             link(h[b], feed, q[b], e, g, radiated)
             rescale(g, v[b], power[b])
             utility[b] = rate(e, g, v[b], noise[b], alpha[b], power[b])
-            steps[b] += 1
-            if not np.isfinite(utility[b]):
-                break
-            idle[b] += 1
-            if utility[b] > best_utility[b]:
-                best_q[b], best_v[b], best_utility[b], idle[b] = q[b], v[b], utility[b], 0
-            if step < noisy:
-                idle[b] = 0
-                continue
-            if abs(utility[b] - before) < tolerance * max(abs(utility[b]), 1e-12):
-                steps[b] = -steps[b]
-                break
-            if idle[b] >= patience:
+            if passed(b, step < noisy, before, q, v, utility, record, steps, tolerance, patience):
                 break
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.analog.quadratic import Quadratic
+from holobeam.digital.cell_rows import cell_rows
 from holobeam.digital.cells import (
     CellLink,
     CellWeights,
@@ -19,10 +20,10 @@ from holobeam.digital.cells import (
     cell_rates,
     cell_weights,
 )
-from holobeam.digital.per_rf_chain import update_rows
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import cell_inputs, inputs
 from holobeam.problems.inputs import PowerAt
+from holobeam.problems.rates import proportional_fairness
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -52,6 +53,9 @@ class MultiCell:
         Streams S of each user, at most M.
     weights
         User weights, ``(K,)``, ``(L, K)`` or ``(B, L, K)``, >= 0; 1 by default.
+    utility
+        ``sum_rate`` (weighted, of all cells) or ``proportional_fair``:
+        ``sum alpha log max(R, 0.01)`` over the users that have a channel.
     true_h
         Same shape as ``h``: what the designs are judged on when ``h`` is only an estimate.
     error_variance
@@ -81,6 +85,7 @@ class MultiCell:
     power_at: PowerAt
     streams: int
     user_weights: Float[Tensor, "batch cells users"]
+    utility_name: inputs.Utility
     true_h: Tensor | None
     error_variance: Float[Tensor, "batch cells cells users"] | None
 
@@ -95,6 +100,7 @@ class MultiCell:
         power_at: PowerAt | None = None,
         streams: int = 1,
         weights: Tensor | None = None,
+        utility: inputs.Utility = "sum_rate",
         true_h: Tensor | None = None,
         error_variance: float | Tensor | None = None,
     ) -> None:
@@ -114,6 +120,7 @@ class MultiCell:
             "power_at": place,
             "streams": cell_inputs.streams(streams, h),
             "user_weights": cell_inputs.weights(weights, h),
+            "utility_name": inputs.utility(utility),
             "true_h": None if true_h is None else cell_inputs.true_channels(true_h, h),
             "error_variance": inputs.variance(error_variance, tuple(h.shape[:4]), h),
         }
@@ -161,11 +168,6 @@ class MultiCell:
         """Whether each user has a channel at all, ``(B, L, K)``."""
         return cell_inputs.present(self.h)
 
-    @property
-    def utility_name(self) -> inputs.Utility:
-        """What is maximised: the weighted sum rate of all cells."""
-        return "sum_rate"
-
     # -- the four things that every solver asks for --------------------------------------------
 
     def link(self, control: Complex[Tensor, "batch cells antennas controls"]) -> CellLink:
@@ -181,8 +183,11 @@ class MultiCell:
     def utility(
         self, link: CellLink, digital: Complex[Tensor, "batch cells rf_chains streams"]
     ) -> Float[Tensor, " batch"]:
-        """Weighted sum rate of all cells."""
-        return (self.user_weights.flatten(1) * self.rates(link, digital)).sum(dim=1)
+        """Weighted sum rate of all cells, or proportional fairness."""
+        weights, rates = self.user_weights.flatten(1), self.rates(link, digital)
+        if self.utility_name == "proportional_fair":
+            return proportional_fairness(rates, weights * self.present.flatten(1))
+        return (weights * rates).sum(dim=1)
 
     def weights(
         self, link: CellLink, digital: Complex[Tensor, "batch cells rf_chains streams"]
@@ -197,17 +202,18 @@ class MultiCell:
         link: CellLink,
         weights: CellWeights,
         digital: Complex[Tensor, "batch cells rf_chains streams"],
+        visits: int = 1,
+        tolerance: float = 0.0,
     ) -> Complex[Tensor, "batch cells rf_chains streams"]:
-        """Exact minimiser over each digital precoder (one row after the other per chain)."""
+        """Exact minimiser over each digital precoder.
+
+        Under limits per RF chain: over one row after the other, ``visits`` times at most and until
+        a visit moves V by no more than ``tolerance ||V||``.
+        """
+        if self.power_at == "per_rf_chain":
+            return cell_rows(link, weights, self.power, digital, visits=visits, tolerance=tolerance)
         rows, wanted = weights.whitened(link.e), weights.wanted(self.cells)
-        if self.power_at != "per_rf_chain":
-            return capped_step(rows, wanted, link.g, self.power, digital)
-        cost = torch.ones_like(rows[..., 0].real)
-        new = update_rows(
-            _stack(rows), _stack(cost), _stack(wanted), self.power.flatten(0, 1), _stack(digital),
-            joint=True,
-        )  # fmt: skip
-        return new.view_as(digital)
+        return capped_step(rows, wanted, link.g, self.power, digital)
 
     def analog_quadratic(
         self, weights: CellWeights, digital: Complex[Tensor, "batch cells rf_chains streams"]

@@ -16,7 +16,7 @@ from holobeam.digital.link import Link
 from holobeam.frontends.element_sets import Interval, Points
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
-from holobeam.solvers import fused
+from holobeam.solvers import fused, fused_cells
 from holobeam.solvers.base import (
     EVERY_PROBLEM,
     AnyProblem,
@@ -27,7 +27,7 @@ from holobeam.solvers.base import (
     choose,
     make_state,
 )
-from holobeam.solvers.cells import keep_what_gains
+from holobeam.solvers.cells import Visits, keep_what_gains, row_visits
 from holobeam.solvers.starts import (
     digital_start,
     digital_target,
@@ -41,11 +41,14 @@ from holobeam.solvers.starts import (
 
 Begin = Literal["matched", "random", "fit", "fit-random", "relax"]
 
-CELL_SWEEPS, CELL_ROWS = 5, 3
-"""Sweeps over controls and rows in each iteration of many cells (docs/methods.md, section 15)."""
+CELL_SWEEPS = 5
+"""Sweeps over the controls in each iteration of many cells (docs/methods.md, section 15)."""
 
 QUANTISING_SHARES = (0.35, 0.5, 0.2, 0.28, 0.42)
 """Share of elements above the middle level, one per start (docs/methods.md, section 4)."""
+
+_BLOCKS = ("step", "_update", "_digital", "_state")
+"""What an iteration consists of."""
 
 _MARKS = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480)
 """Iterations on the continuous set after which phases are rounded."""
@@ -100,7 +103,7 @@ class Alternating(Solver):
     digital_sweeps
         Digital steps with the same receivers and weights: more than one pays under per-chain
         limits, where a step visits each row once. None: one, with many cells under such limits
-        three.
+        up to 30 visits.
     refresh
         Whether receivers and weights are renewed between the digital step and the controls.
     equal_power
@@ -168,24 +171,28 @@ class Alternating(Solver):
 
     def advance(self, problem: AnyProblem, state: State, count: int) -> State:
         """``count`` iterations, in the compiled loop where it serves."""
-        if not self._compiled(problem, state):
-            return super().advance(problem, state, count)
-        return fused.alternate(self, problem, state, None, count).state
+        done = self._fused(problem, state, None, count)
+        return super().advance(problem, state, count) if done is None else done.state
 
     def run(self, problem: AnyProblem, state: State, record: Record, count: int) -> Pass:
         """All iterations at once in the compiled loop where it serves."""
-        if not self._compiled(problem, state) or self.keep != "best":
-            return super().run(problem, state, record, count)
-        return fused.alternate(self, problem, state, record, count)
+        done = self._fused(problem, state, record, count) if self.keep == "best" else None
+        return super().run(problem, state, record, count) if done is None else done
 
-    def _compiled(self, problem: AnyProblem, state: State) -> bool:
-        # A subclass with steps of its own is not what was compiled.
-        return (
-            type(self).step is Alternating.step
-            and self.analog in (None, coordinate_descent)
-            and self.refresh
-            and fused.serves(problem, state)
-        )
+    def _fused(
+        self, problem: AnyProblem, state: State, record: Record | None, count: int
+    ) -> Pass | None:
+        # A subclass with blocks of its own is not what was compiled.
+        own = (getattr(type(self), name) is not getattr(Alternating, name) for name in _BLOCKS)
+        if any(own) or not self.refresh:
+            return None
+        if fused_cells.serves(problem, state):
+            sweeps = fused_cells.sweeps_of(self._update(problem))
+            if sweeps > 0:
+                return fused_cells.alternate(self, problem, state, record, count, sweeps=sweeps)
+        elif self.analog in (None, coordinate_descent) and fused.serves(problem, state):
+            return fused.alternate(self, problem, state, record, count)
+        return None
 
     def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, digital precoder, controls; docs/methods.md, section 3."""
@@ -197,7 +204,7 @@ class Alternating(Solver):
         factor = self.schedule[count] if noisy else 1.0
         at = problem.with_noise_scaled(factor)
         if self.extrapolate and not noisy:
-            state = _leap(problem, state)
+            state = _leap(problem, state, row_visits(problem, self.digital_sweeps))
         link, momentum = state.memory.link, state.memory.momentum
         if momentum is not None and noisy:
             momentum = replace(momentum, previous=state.control)
@@ -218,10 +225,10 @@ class Alternating(Solver):
         return partial(coordinate_descent, sweeps=sweeps)
 
     def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
-        many = isinstance(problem, MultiCell) and problem.power_at == "per_rf_chain"
-        usual = CELL_ROWS if many else 1
-        for _ in range(usual if self.digital_sweeps is None else self.digital_sweeps):
-            digital = problem.digital_step(link, weights, digital)
+        visits = row_visits(problem, self.digital_sweeps)
+        steps = 1 if visits or self.digital_sweeps is None else self.digital_sweeps
+        for _ in range(steps):
+            digital = problem.digital_step(link, weights, digital, *visits)
         return digital
 
     def _state(
@@ -328,7 +335,7 @@ def surface_solver(**options: Any) -> Alternating:
     return Alternating(**{**defaults, **options})
 
 
-def _leap(problem: AnyProblem, state: State) -> State:
+def _leap(problem: AnyProblem, state: State, visits: Visits) -> State:
     """Try controls further along their last change; keep them where the true utility gains."""
     memory: Memory = state.memory
     momentum = memory.momentum
@@ -345,7 +352,7 @@ def _leap(problem: AnyProblem, state: State) -> State:
     link = problem.link(ahead)
     digital = state.digital
     for _ in range(2):
-        digital = problem.digital_step(link, problem.weights(link, digital), digital)
+        digital = problem.digital_step(link, problem.weights(link, digital), digital, *visits)
     digital = problem.rescale(link, digital)
     utility = problem.utility(link, digital)
     accepted = utility > state.utility

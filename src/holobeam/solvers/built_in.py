@@ -67,9 +67,9 @@ BUILT_IN = (
     ),
     Entry(
         "wmmse-digital",
-        "holobeam.solvers.closed_form:digital_bound",
-        "converged WMMSE in the span of the channel, best of three starts",
-        "methods 6",
+        "holobeam.solvers.digital_bound:digital_bound",
+        "converged WMMSE of the digital array, best of three starts (many cells: four)",
+        "methods 6, 15",
         "digital",
     ),
     Entry(

@@ -11,6 +11,23 @@ from holobeam.digital.link import Link
 from holobeam.digital.zero_forcing import regularised_zero_forcing, zero_forcing
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
+from holobeam.problems.problem import Problem
+
+Visits = tuple[()] | tuple[int, float]
+"""Most visits to the rows and their tolerance, or nothing where no rows are visited."""
+
+ROW_VISITS: Visits = (30, 1e-4)
+"""Visits to the rows of V at most, and the move, relative to V, below which they end."""
+
+
+def row_visits(problem: Problem, visits: int | None = None) -> Visits:
+    """What a digital step is to be told: how often to visit rows, where rows have limits.
+
+    None: :data:`ROW_VISITS`, measured in docs/methods.md, section 15.
+    """
+    if not (isinstance(problem, MultiCell) and problem.power_at == "per_rf_chain"):
+        return ()
+    return ROW_VISITS if visits is None else (visits, 0.0)
 
 
 def best_directions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from holobeam.digital.zero_forcing import (
     zero_forcing,
 )
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, BestOf, Solver, State, make_state
+from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State, make_state
+from holobeam.solvers.cells import row_visits
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -135,13 +136,7 @@ class DigitalWmmse(Solver):
     def step(self, problem: AnyProblem, state: State) -> State:
         """Receivers and weights, then V."""
         link = state.memory
-        digital = problem.digital_step(link, problem.weights(link, state.digital), state.digital)
+        weights = problem.weights(link, state.digital)
+        digital = problem.digital_step(link, weights, state.digital, *row_visits(problem))
         digital = problem.rescale(link, digital)
         return State(state.control, digital, problem.utility(link, digital), link)
-
-
-def digital_bound(name: str = "wmmse-digital", **options: Any) -> BestOf:
-    """``wmmse-digital``: the best of three starts: equal-power RZF, plain RZF, selected users."""
-    base = DigitalWmmse(**options)
-    racers = (base, replace(base, equal_power=False), replace(base, select=True))
-    return BestOf(name=name, solvers=racers)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Solver, State, make_state
+from holobeam.problems.multicell import MultiCell
+from holobeam.solvers.base import (
+    EVERY_PROBLEM,
+    AnyProblem,
+    Solver,
+    State,
+    check_supported,
+    make_state,
+    refusal,
+)
 from holobeam.solvers.gradient import VariableProjection
+from holobeam.solvers.solution import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +53,8 @@ class ProportionalFair(Solver):
     Source: docs/methods.md, section 9.
     """
 
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
     name: str = "proportional-fair"
     max_iterations: int = 60
     tolerance: float = 0.0
@@ -52,12 +64,12 @@ class ProportionalFair(Solver):
     inner_iterations: int = 8
     damping: float = 0.6
 
-    def supports(self, problem: Downlink) -> str | None:
+    def supports(self, problem: AnyProblem) -> str | None:
         """Reason of the inner solver."""
-        return self.inner.supports(problem)
+        return refusal(self.inner, problem)
 
     def init(
-        self, problem: Downlink, generator: torch.Generator, start: State | None = None
+        self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
     ) -> State:
         """Solve for the sum rate at high power, or begin at ``start``."""
         weights = problem.user_weights
@@ -69,13 +81,14 @@ class ProportionalFair(Solver):
         inner = self.inner.refiner().init(calm, generator, start)
         return self._state(problem, Memory(weights, inner, 0))
 
-    def step(self, problem: Downlink, state: State) -> State:
+    def step(self, problem: AnyProblem, state: State) -> State:
         """Reweight by the rates at this round's power, then iterate at it."""
         memory: Memory = state.memory
         factor = self._power(memory.count)
         at = self._weighted(problem, memory.weights, factor)
         rates = at.rates(at.link(memory.inner.control), memory.inner.digital)
-        weights = self._reweighted(memory.weights, problem.user_weights / rates.clamp(min=0.02))
+        wanted = _counted(problem) / rates.clamp(min=0.02).view_as(memory.weights)
+        weights = self._reweighted(memory.weights, wanted)
         at = self._weighted(problem, weights, factor)
         here = at.utility(at.link(memory.inner.control), memory.inner.digital)
         refiner = self.inner.refiner()
@@ -86,13 +99,13 @@ class ProportionalFair(Solver):
         return max(1.0, self.boost * self.decay**count)
 
     def _reweighted(
-        self, weights: Float[Tensor, "batch users"], wanted: Float[Tensor, "batch users"]
-    ) -> Float[Tensor, "batch users"]:
+        self, weights: Float[Tensor, "batch *users"], wanted: Float[Tensor, "batch *users"]
+    ) -> Float[Tensor, "batch *users"]:
         new = weights**self.damping * wanted ** (1.0 - self.damping)
-        return new / new.mean(dim=1, keepdim=True)
+        return new / new.mean(dim=tuple(range(1, new.ndim)), keepdim=True)
 
     @staticmethod
-    def _weighted(problem: Downlink, weights: Tensor, power: float) -> Downlink:
+    def _weighted(problem: AnyProblem, weights: Tensor, power: float) -> AnyProblem:
         return problem.with_(
             user_weights=weights,
             utility_name="sum_rate",
@@ -100,7 +113,55 @@ class ProportionalFair(Solver):
         )
 
     @staticmethod
-    def _state(problem: Downlink, memory: Memory) -> State:
+    def _state(problem: AnyProblem, memory: Memory) -> State:
         inner = memory.inner
         utility = problem.utility(problem.link(inner.control), inner.digital)
         return State(inner.control, inner.digital, utility, memory)
+
+
+def _counted(problem: AnyProblem) -> Tensor:
+    """User weights, 0 for the users that only pad a cell: nothing raises their rates."""
+    if isinstance(problem, MultiCell):
+        return problem.user_weights * problem.present
+    weights: Tensor = problem.user_weights
+    return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fair(Solver):
+    """What ``+fair`` behind a solver's name does: proportional fairness, whatever was asked.
+
+    Attributes
+    ----------
+    solver
+        Who maximises the weighted sum rates in between, see :class:`ProportionalFair`.
+
+    Notes
+    -----
+    ``solution.utility`` is then the fair one. Source: docs/methods.md, section 9.
+    """
+
+    problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+
+    name: str = "fair"
+    solver: Solver = field(default_factory=VariableProjection)
+
+    def supports(self, problem: AnyProblem) -> str | None:
+        """Serve what the solver itself serves, if user weights can move it."""
+        if self.solver.closed_form:
+            return "a closed form does not look at user weights"
+        return super().supports(problem) or refusal(self.solver, problem)
+
+    def variant(self, index: int) -> Solver:
+        """Start ``index`` of the solver itself."""
+        return replace(self, solver=self.solver.variant(index))
+
+    def refiner(self) -> Solver:
+        """Return that of the solver itself, fair."""
+        return replace(self, solver=self.solver.refiner())
+
+    def __call__(self, problem: AnyProblem, **options: Any) -> Solution:
+        """Solve; options as for :class:`Solver`."""
+        check_supported(self, problem)
+        fair = problem.with_(utility_name="proportional_fair")
+        return ProportionalFair(name=self.name, inner=self.solver)(fair, **options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holobeam.solvers.alternating import Alternating
     from holobeam.solvers.gradient import VariableProjection
 
-_PATIENT = 2**62
+PATIENT = 2**62
 
 
 def serves(problem: AnyProblem, state: State | None = None) -> bool:
@@ -103,7 +103,7 @@ def alternate(
         np.array(schedule + (1.0,) * (count - len(schedule))),
         len(schedule), solver.extrapolate, kind, levels, free,
         float(solver.tolerance),
-        _PATIENT if record is None else solver.patience,
+        PATIENT if record is None else solver.patience,
     )  # fmt: skip
     steps = kernel.alternate(
         kernel.Channels(*problem_arrays(problem)),
@@ -146,7 +146,7 @@ def climb(
         np.array([solver.size(memory.count + i) for i in range(count)]),
         np.array([solver.kept(memory.count + i) for i in range(count)]), solver.digital_steps,
         *element_code(element_set), *element_code(relaxed(element_set)),
-        float(solver.tolerance), _PATIENT if record is None else solver.patience,
+        float(solver.tolerance), PATIENT if record is None else solver.patience,
     )  # fmt: skip
     steps = kernel.climb(
         Channels(*problem_arrays(problem)),

@@ -13,6 +13,7 @@ from holobeam.digital.cells import CellLink
 from holobeam.digital.link import Link
 from holobeam.solvers import fused
 from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Pass, Record, Solver, State
+from holobeam.solvers.cells import row_visits
 from holobeam.solvers.starts import (
     digital_start,
     matched_control,
@@ -123,7 +124,9 @@ class VariableProjection(Solver):
             control, memory = self._ascend(problem, link, state)
             link = problem.link(control)
         for _ in range(self.digital_steps):
-            digital = problem.digital_step(link, problem.weights(link, digital), digital)
+            digital = problem.digital_step(
+                link, problem.weights(link, digital), digital, *row_visits(problem)
+            )
         return _judged(
             problem, control, digital, replace(memory, link=link, count=memory.count + 1)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,7 +13,7 @@ from holobeam.solvers.base import Progress, Restart, Solver, State
 from holobeam.solvers.blind import Blind
 from holobeam.solvers.built_in import BUILT_IN
 from holobeam.solvers.entry import Entry
-from holobeam.solvers.fairness import ProportionalFair
+from holobeam.solvers.fairness import Fair, ProportionalFair
 from holobeam.solvers.perturb import Perturb
 from holobeam.solvers.refit import refitted
 from holobeam.solvers.solution import Solution
@@ -25,9 +26,13 @@ REFIT = "+w"
 BLIND = "+blind"
 """Behind any solver's name: design each cell as if it were alone."""
 
+FAIR = "+fair"
+"""Behind any solver's name: maximise proportional fairness in place of the sum rate."""
+
 SUFFIXES = {
     REFIT: "behind any solver's name: its controls, V re-optimised by 50 WMMSE steps",
     BLIND: "behind any solver's name: the channels between cells are hidden from it",
+    FAIR: "behind any solver's name: proportional fairness in place of the sum rate",
 }
 """What may follow a solver's name, with one line each."""
 
@@ -59,7 +64,8 @@ def solver(name: str, **options: Any) -> Solver:
     name
         One of :func:`available`; an unknown name is answered with its nearest neighbours. With
         ``+w`` behind it the digital part is re-optimised by 50 WMMSE steps on the controls found;
-        with ``+blind`` behind it the channels between cells are hidden from it (many cells).
+        with ``+blind`` behind it the channels between cells are hidden from it (many cells);
+        with ``+fair`` behind it users' weights follow their rates until these are fair.
     options
         Fields of the solver, e.g. ``max_iterations=60``.
     """
@@ -70,6 +76,11 @@ def solver(name: str, **options: Any) -> Solver:
         return refitted(solver(name.removesuffix(REFIT), **options), name)
     if name.endswith(BLIND):
         return Blind(name=name, solver=solver(name.removesuffix(BLIND), **options))
+    if name.endswith(FAIR):
+        inner = solver(name.removesuffix(FAIR), **options)
+        if isinstance(inner, Blind):  # fair among those whom it sees
+            return replace(inner, name=name, solver=Fair(name=name, solver=inner.solver))
+        return Fair(name=name, solver=inner)
     raise unknown_name("solver", name, entries)
 
 
@@ -77,7 +88,9 @@ def base_name(name: str) -> str:
     """Name of a solver without what :func:`solver` allows behind it."""
     before = ""
     while before != name:
-        before, name = name, name.removesuffix(REFIT).removesuffix(BLIND)
+        before = name
+        for suffix in SUFFIXES:
+            name = name.removesuffix(suffix)
     return name
 
 

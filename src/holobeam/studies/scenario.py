@@ -193,13 +193,11 @@ class Operation(Table):
 
     def _of_cells(self, h: Tensor, source: Source, frontend: Frontend) -> MultiCell:
         power = self._dbm_in_mw()
-        if self.utility != "sum_rate":
-            right = "cells maximise the sum rate"
-            raise InputError("problem.utility", f"got {self.utility!r}", right)
+        shared: dict[str, Any] = {"streams": self.streams, "utility": self.utility}
         if self.power_at == "per_rf_chain":
             limit = power / source.array.antennas
-            return MultiCell(h, frontend, power_per_rf_chain=limit, streams=self.streams)
-        return MultiCell(h, frontend, power=power, power_at=self.power_at, streams=self.streams)
+            return MultiCell(h, frontend, power_per_rf_chain=limit, **shared)
+        return MultiCell(h, frontend, power=power, power_at=self.power_at, **shared)
 
     def _dbm_in_mw(self) -> float:
         if self.power_dbm is None:

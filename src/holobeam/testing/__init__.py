@@ -15,7 +15,8 @@ much. In a test of your own package::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -311,7 +312,12 @@ def check_degenerate(solver: Solver, problem: AnyExample) -> None:
 def _shortened(solver: Solver, steps: int = _STEPS) -> Solver:
     """Copy of a solver that stops early: rounding then has no time to decide between optima."""
     if isinstance(solver, (Chain, BestOf)):
-        return replace(solver, solvers=tuple(_shortened(s, steps) for s in solver.solvers))
+        groups: dict[str, Any] = {
+            field.name: tuple(_shortened(one, steps) for one in value)
+            for field in fields(solver)
+            if isinstance(value := getattr(solver, field.name), tuple)
+        }
+        return replace(solver, **groups)
     if isinstance(solver, Restart):
         return replace(solver, solver=_shortened(solver.solver, steps))
     return replace(solver, max_iterations=min(steps, solver.max_iterations))
