@@ -49,7 +49,8 @@ class FakeRay:
     def __init__(self, answer):
         self.answer, self.out, self.sent, self.most = answer, {}, Counter(), 0
 
-    def send(self, unit):
+    def send(self, job):
+        unit = job.unit
         self.sent[unit.key] += 1
         ref = (unit.key, self.sent[unit.key])
         self.out[ref] = unit
@@ -79,7 +80,7 @@ def _fly(errand, answer, in_flight=5):
 
 
 def _done(unit, _):
-    return "done", run_unit(unit).content, 4, 0.0, ""
+    return "done", run_unit(unit).content, 4, 0.0, "", {}
 
 
 def test_no_more_is_sent_out_than_there_is_room_for(errand, content):

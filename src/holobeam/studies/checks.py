@@ -21,6 +21,7 @@ from holobeam.studies.plan import NOMINAL, Point, axis_paths, number, show
 from holobeam.studies.results import OUTAGE, Floats, Results, Series, Timing
 from holobeam.studies.spec import (
     Bound,
+    Cheaper,
     Converges,
     Exponent,
     Faster,
@@ -29,6 +30,7 @@ from holobeam.studies.spec import (
     Relation,
     Steady,
 )
+from holobeam.studies.trainings import spent
 
 CONFIDENCE = 0.99
 """Of the whole relation."""
@@ -47,6 +49,13 @@ QUANTITY_WORDS = {
     "decades": " (decades)",
     "outage_rate": " (sum rate at 5 % outage over errors)",
     "worst_rate": " (worst case over errors)",
+}
+
+SPENT_WORDS = {
+    "training_samples": "training channels",
+    "training_steps": "training steps",
+    "training_seconds": "training time",
+    "parameters": "parameters",
 }
 
 FEASIBLE = 1e-6
@@ -346,6 +355,31 @@ def _faster(relation: Faster, results: Results, setting: str) -> Finding:
     return _timed(text, setting, margin, f"{ratio:.1f} times at {where}", seen)
 
 
+def _cheaper(relation: Cheaper, results: Results, setting: str) -> Finding:
+    text = f"{relation.solver} takes no more {SPENT_WORDS[relation.quantity]} than {relation.than}"
+    if relation.factor != 1.0:
+        text += f" over {relation.factor:g}"
+    found = []
+    for point in results.points(relation.where, setting):
+        one = results.training(point, relation.solver)
+        two = results.training(point, relation.than)
+        if one is None or two is None:
+            continue
+        ratio = spent(two, relation.quantity) / spent(one, relation.quantity)
+        # Who did not come where it was to come has not shown what it takes.
+        found.append((ratio if one.came_through else 0.0, point.label, one.came_through))
+    if not found:
+        return Finding(text, setting, Decision.ABSENT, math.nan, "no trainings")
+    ratio, where, reached = min(found)
+    holds = ratio >= relation.factor
+    detail = f"{ratio:.2f} times at {where}"
+    if not reached:
+        detail = f"{relation.solver} does not reach what it was to reach at {where}"
+    margin = math.log(ratio / relation.factor) if ratio > 0 else -math.inf
+    decision = Decision.CONFIRMED if holds else Decision.REFUTED
+    return Finding(text, setting, decision, margin, detail)
+
+
 _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {
     Order: _order,
     Bound: _bound,
@@ -354,6 +388,7 @@ _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {
     Converges: _converges,
     Exponent: _exponent,
     Faster: _faster,
+    Cheaper: _cheaper,
 }
 
 
