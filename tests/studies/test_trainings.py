@@ -272,7 +272,7 @@ def test_what_trainings_take_is_compared(trained):
 @pytest.mark.slow
 def test_kills_during_a_training_change_nothing(trained, command, tmp_path):
     """SIGKILL of driver or worker while it trains, until it has come through."""
-    how = ["trainings.small.set.settings.steps=240", "trainings.small.set.batch=64"]
+    how = ["trainings.small.set.settings.steps=160", "trainings.small.set.batch=64"]
     how.append("trainings.small.set.settings.checkpoint_every=8")
     undisturbed = trained("undisturbed", how)
     run_studies([undisturbed], local_runner(1))
@@ -282,7 +282,7 @@ def test_kills_during_a_training_change_nothing(trained, command, tmp_path):
     sets = [part for change in how for part in ("--set", change)]
     arguments = ("run", tmp_path / "trained.toml", "--out", tmp_path / "cut", *sets)
     steps = []
-    for kill in range(6):
+    for kill in range(4):
         before = _step(state)
         driver = command(*arguments, "--workers", 1)
         end = time.monotonic() + 120

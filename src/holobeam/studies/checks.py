@@ -51,13 +51,6 @@ QUANTITY_WORDS = {
     "worst_rate": " (worst case over errors)",
 }
 
-SPENT_WORDS = {
-    "training_samples": "training channels",
-    "training_steps": "training steps",
-    "training_seconds": "training time",
-    "parameters": "parameters",
-}
-
 FEASIBLE = 1e-6
 """Largest breach of a constraint, relative, that counts as rounding."""
 
@@ -356,7 +349,8 @@ def _faster(relation: Faster, results: Results, setting: str) -> Finding:
 
 
 def _cheaper(relation: Cheaper, results: Results, setting: str) -> Finding:
-    text = f"{relation.solver} takes no more {SPENT_WORDS[relation.quantity]} than {relation.than}"
+    what = relation.quantity.replace("_", " ")
+    text = f"{relation.solver} takes no more {what} than {relation.than}"
     if relation.factor != 1.0:
         text += f" over {relation.factor:g}"
     found = []
@@ -367,16 +361,16 @@ def _cheaper(relation: Cheaper, results: Results, setting: str) -> Finding:
             continue
         ratio = spent(two, relation.quantity) / spent(one, relation.quantity)
         # Who did not come where it was to come has not shown what it takes.
-        found.append((ratio if one.came_through else 0.0, point.label, one.came_through))
+        shown = one.came_through or relation.quantity == "parameters"
+        found.append((ratio if shown else 0.0, point.label, shown))
     if not found:
         return Finding(text, setting, Decision.ABSENT, math.nan, "no trainings")
     ratio, where, reached = min(found)
-    holds = ratio >= relation.factor
     detail = f"{ratio:.2f} times at {where}"
     if not reached:
         detail = f"{relation.solver} does not reach what it was to reach at {where}"
     margin = math.log(ratio / relation.factor) if ratio > 0 else -math.inf
-    decision = Decision.CONFIRMED if holds else Decision.REFUTED
+    decision = Decision.CONFIRMED if margin >= 0 else Decision.REFUTED
     return Finding(text, setting, decision, margin, detail)
 
 
