@@ -48,14 +48,15 @@ def calibrate(plan: Plan, budget: float = 20.0) -> list[Estimate]:
         What is to be run.
     budget
         Seconds that the trials may take in all, about; contestants that are left when they are
-        spent are tried on their smallest problem only.
+        spent are tried on their middle problem only.
     """
     begin = time.process_time()
     found = _training_estimates(plan)
     for label in dict.fromkeys(entry.label for entry in plan.entries):
         mine = sorted((e for e in plan.entries if e.label == label), key=lambda e: e.case.size)
         hurry = time.process_time() - begin > budget
-        tried = mine[:1] if hurry else [mine[0], mine[len(mine) // 2], mine[-1]]
+        middle = mine[len(mine) // 2]
+        tried = [middle] if hurry else [mine[0], middle, mine[-1]]
         with pinned():
             trials = _trials(list({entry.case.identity: entry for entry in tried}.values()))
         channels = sum(entry.count for entry in mine)
