@@ -43,9 +43,9 @@ class Waiting:
     """
 
     def __init__(self, jobs: Iterable[Job] = ()) -> None:
-        self._jobs: dict[str, list[Job]] = {}
+        self._jobs: dict[tuple[str, str], list[Job]] = {}
         for job in jobs:
-            self._jobs.setdefault(job.needs, []).append(job)
+            self._jobs.setdefault((job.trainings, job.needs), []).append(job)
 
     def __len__(self) -> int:
         return sum(map(len, self._jobs.values()))
@@ -70,8 +70,9 @@ class Waiting:
         ]
 
     def _of(self, outcome: Outcome) -> list[Job]:
-        unit = outcome.job.unit
-        return self._jobs.pop(unit.key, []) if isinstance(unit, Training) else []
+        job = outcome.job
+        place = (job.folder, job.unit.key)
+        return self._jobs.pop(place, []) if isinstance(job.unit, Training) else []
 
 
 def missing_of(errands: Sequence[Errand], part: tuple[int, int]) -> tuple[list[Job], Waiting, int]:
@@ -90,7 +91,7 @@ def missing_of(errands: Sequence[Errand], part: tuple[int, int]) -> tuple[list[J
             continue
         folder = str(errand.trained)
         left = [replace(job, trainings=folder) for job in left]
-        trained, to_train = _to_train(errand, left)
+        trained, to_train = _to_train(errand, {Job(unit, "").needs for unit in mine})
         trainings |= {(folder, job.unit.key): job for job in to_train}
         reused += trained
         missing = {job.unit.key for job in to_train}
@@ -103,15 +104,10 @@ def missing_of(errands: Sequence[Errand], part: tuple[int, int]) -> tuple[list[J
     return [*first[turn:], *first[:turn], *jobs], Waiting(waiting), reused
 
 
-def _to_train(errand: Errand, left: Sequence[Job]) -> tuple[int, list[Job]]:
-    """Count the trainings of a plan that are finished; those that jobs need and are not."""
-    trainings = {training.key: training for training in errand.plan.trainings}
-    needed = {job.needs for job in left} & trainings.keys()
-    finished = finished_trainings(errand.trained, trainings.keys())
+def _to_train(errand: Errand, needed: set[str]) -> tuple[int, list[Job]]:
+    """Count the trainings that are needed and finished; those that are still to be done."""
+    trainings = [training for training in errand.plan.trainings if training.key in needed]
+    finished = finished_trainings(errand.trained, {training.key for training in trainings})
     folder = str(errand.trained)
-    missing = [
-        Job(training, folder, trainings=folder)
-        for key, training in trainings.items()
-        if key in needed - finished
-    ]
-    return len(finished), missing
+    missing = [t for t in trainings if t.key not in finished]
+    return len(finished), [Job(training, folder, trainings=folder) for training in missing]
