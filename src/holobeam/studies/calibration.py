@@ -59,6 +59,8 @@ def calibrate(plan: Plan, budget: float = 20.0) -> list[Estimate]:
         tried = [middle] if hurry else [mine[0], middle, mine[-1]]
         with pinned():
             trials = _trials(list({entry.case.identity: entry for entry in tried}.values()))
+            # Not every contestant serves every point.
+            trials = trials or _trials(mine[:1])
         channels = sum(entry.count for entry in mine)
         found.append(Estimate(label, channels, _expected(mine, trials)))
     return found
