@@ -53,12 +53,14 @@ def calibrate(plan: Plan, budget: float = 20.0) -> list[Estimate]:
     begin = time.process_time()
     found = _training_estimates(plan)
     for label in dict.fromkeys(entry.label for entry in plan.entries):
-        mine = sorted((e for e in plan.entries if e.label == label), key=lambda e: e.case.size)
+        # What several points share is done once.
+        alike = {e.case.identity: e for e in plan.entries if e.label == label}
+        mine = sorted(alike.values(), key=lambda entry: entry.case.size)
         hurry = time.process_time() - begin > budget
         middle = mine[len(mine) // 2]
         tried = [middle] if hurry else [mine[0], middle, mine[-1]]
         with pinned():
-            trials = _trials(list({entry.case.identity: entry for entry in tried}.values()))
+            trials = _trials(tried)
             # Not every contestant serves every point.
             trials = trials or _trials(mine[:1])
         channels = sum(entry.count for entry in mine)
