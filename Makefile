@@ -29,7 +29,7 @@ studies-quick: $(VENV)/.installed  ## Every study with few channels, its report,
 	$(BIN)/holobeam run studies --quick --out $(STUDIES_OUT)/quick
 	$(BIN)/holobeam report $(STUDIES_OUT)/quick --assert
 
-studies: $(VENV)/.installed  ## Every study at publication size: many hours; `run --dry-run` estimates them.
+studies: $(VENV)/.installed  ## Every study at publication size: about 47 core-hours (docs/studies.md).
 	$(BIN)/holobeam run studies --out $(STUDIES_OUT)/full
 	$(BIN)/holobeam report $(STUDIES_OUT)/full
 

@@ -13,8 +13,9 @@ from holobeam.studies.plan import make_plan
 from holobeam.studies.spec import Study
 
 from .small_study import ran, small_file
+from .trained_study import trained
 
-__all__ = ["ran", "small_file"]
+__all__ = ["ran", "small_file", "trained"]
 
 TROUBLE = '''
 """Solvers as another package might bring them."""

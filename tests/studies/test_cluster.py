@@ -20,6 +20,8 @@ from holobeam.studies.local import Job
 from holobeam.studies.store import Store
 from holobeam.studies.work import run_unit
 
+from .trained_study import files
+
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -49,7 +51,8 @@ class FakeRay:
     def __init__(self, answer):
         self.answer, self.out, self.sent, self.most = answer, {}, Counter(), 0
 
-    def send(self, unit):
+    def send(self, job):
+        unit = job.unit
         self.sent[unit.key] += 1
         ref = (unit.key, self.sent[unit.key])
         self.out[ref] = unit
@@ -79,7 +82,7 @@ def _fly(errand, answer, in_flight=5):
 
 
 def _done(unit, _):
-    return "done", run_unit(unit).content, 4, 0.0, ""
+    return "done", run_unit(unit).content, 4, 0.0, "", {}
 
 
 def test_no_more_is_sent_out_than_there_is_room_for(errand, content):
@@ -200,6 +203,25 @@ def test_a_lost_machine_changes_nothing(errand, content, two_nodes):
     assert summary.failed == []
     assert summary.done == 12
     assert content(there.folder) == content(here.folder)
+
+
+@pytest.mark.slow
+def test_weights_that_nodes_train_come_to_those_that_need_them(trained, two_nodes, tmp_path):
+    """Also where nodes don't see the driver's files."""
+    made, _ = two_nodes
+    here, there = trained("here"), trained("there")
+    run_studies([here], local_runner(0))
+    assert run_studies([there], ray_runner(made.address)).failed == []
+    assert files(there) == files(here)
+    (training,) = here.plan.trainings
+    unseen = str(tmp_path / "elsewhere")
+    kind, content, *_, beside = cluster._make(training, "cpu", 1, unseen)
+    assert kind == "done"
+    assert content in files(here).values()
+    weights = beside[f"weights/{training.key}.safetensors"]
+    unit = next(u for u in here.plan.units if u.case.solver == "mb-dnn")
+    _, content, *_ = cluster._make(unit, "cpu", 1, unseen, (training.key, weights))
+    assert content in files(here).values()
 
 
 @pytest.mark.slow

@@ -123,7 +123,8 @@ def _errands(
     for path in find_studies(places):
         plan = make_plan(read_study(path, overrides), quick)
         place = folder / plan.study.paper / plan.study.figure
-        errands.append(engine.Errand(plan, place, study_source(path, overrides)))
+        source = study_source(path, overrides)
+        errands.append(engine.Errand(plan, place, source, folder / "trainings"))
     names = [str(errand.folder) for errand in errands]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -166,6 +167,7 @@ def _show_plans(errands: list[engine.Errand], as_json: bool) -> None:
                 "points": len({entry.point.label for entry in plan.entries}),
                 "units": len(plan.units),
                 "channels": plan.channels,
+                "trainings": len(plan.trainings),
                 "timings": len(plan.timings),
                 "seconds": sum(e.seconds for e in estimates if not math.isnan(e.seconds)),
                 "solvers": {e.label: e.seconds for e in estimates},
@@ -175,9 +177,17 @@ def _show_plans(errands: list[engine.Errand], as_json: bool) -> None:
         print_json(rows)
         return
     table = Table(caption="expected: compute seconds on one worker, from a short trial")
-    for column in ("study", "points", "units", "channel results", "timings", "expected"):
+    for column in (
+        "study",
+        "points",
+        "units",
+        "channel results",
+        "trainings",
+        "timings",
+        "expected",
+    ):
         table.add_column(column, justify="left" if column == "study" else "right")
-    counts = ("units", "channels", "timings")
+    counts = ("units", "channels", "trainings", "timings")
     for row in rows:
         cells = (row["study"], row["points"], *(row[k] for k in counts))
         table.add_row(*map(str, cells), _duration(row["seconds"]))

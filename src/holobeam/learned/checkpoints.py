@@ -44,11 +44,15 @@ class Weights:
 
 def write_weights(path: Path, weights: Weights) -> None:
     """Write weights and their description into one file, at once or not at all."""
+    write_atomically(path, encode_weights(weights))
+
+
+def encode_weights(weights: Weights) -> bytes:
+    """Content of a file of weights; the same weights give the same bytes."""
     from safetensors.torch import save
 
     said = {"model": weights.model, "options": weights.options, "about": weights.about}
-    content = save(_plain(weights.tensors), {_KEY: json.dumps(said, sort_keys=True)})
-    write_atomically(path, content)
+    return save(_plain(weights.tensors), {_KEY: json.dumps(said, sort_keys=True)})
 
 
 def read_weights(path: Path) -> Weights:

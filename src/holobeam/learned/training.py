@@ -45,6 +45,7 @@ def train(
     validation: Validation | None = None,
     watch: Watch | None = None,
     until: int | None = None,
+    reach: float | None = None,
 ) -> dict[str, Tensor]:
     """Train a network, or go on where a folder's last checkpoint stands.
 
@@ -64,6 +65,8 @@ def train(
         Called after every step.
     until
         Step to stop at, before the schedule's end.
+    reach
+        Share of the reference that every validation problem must reach to stop before the end.
 
     Returns
     -------
@@ -83,16 +86,17 @@ def train(
         raise InputError("batch", wrong, "take a multiple of the number of workers")
     last = settings.steps if until is None else min(until, settings.steps)
     network.train()
-    while course.step < last:
+    scores = () if reach is None else _scores_at_resume(course, validation, settings, last)
+    while course.step < last and not has_reached(scores, reach):
         began, began_cpu = time.perf_counter(), time.process_time()
         problem = curriculum.problem(course.step, rank * share, share)
         start = _start(course, problem, settings, curriculum, rank * share)
         utility = _learn(course, problem, start, settings, workers)
         course.step += 1
-        scores: tuple[Score, ...] = ()
-        done = course.step == last
-        if validation and (course.step % settings.validate_every == 0 or done):
+        scores = ()
+        if validation and (course.step % settings.validate_every == 0 or course.step == last):
             scores = validation.score(averaged(network, course.average))
+        done = course.step == last or has_reached(scores, reach)
         course.seconds += time.perf_counter() - began
         course.cpu_seconds += time.process_time() - began_cpu
         if rank == 0 and (course.step % settings.checkpoint_every == 0 or done):
@@ -100,6 +104,21 @@ def train(
         if watch is not None and rank == 0:
             watch(_moment(course, settings, utility, scores))
     return course.average
+
+
+def has_reached(scores: tuple[Score, ...], reach: float | None) -> bool:
+    """Whether every score is that share of its reference; never without scores or a share."""
+    return reach is not None and bool(scores) and min(s.share for s in scores) >= reach
+
+
+def _scores_at_resume(
+    course: _Course, validation: Validation | None, settings: Settings, last: int
+) -> tuple[Score, ...]:
+    """Scores of a checkpoint that was validated: it may have been the end of its run."""
+    validated = course.step % settings.validate_every == 0 or course.step == last
+    if validation is None or course.step == 0 or not validated:
+        return ()
+    return validation.score(averaged(course.network, course.average))
 
 
 def _moment(

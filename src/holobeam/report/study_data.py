@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,9 +14,13 @@ from torch import Tensor
 from holobeam.report.study_words import at_words
 from holobeam.studies.plan import NOMINAL, Point, axis_paths, show
 from holobeam.studies.results import OUTAGE, Floats, Results, Series
-from holobeam.studies.spec import FigureTable
+from holobeam.studies.spec import FigureTable, Spent
 from holobeam.studies.statistics import Estimate, estimate, outage, paired_ratio
+from holobeam.studies.trainings import spent
 from holobeam.studies.verdicts import nominal_value
+
+SPENT: tuple[str, ...] = get_args(Spent)
+"""Quantities that trainings take."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def measure(
     if quantity == "milliseconds":
         timing = results.timing(point, label, batch)
         return None if timing is None else Estimate(timing.milliseconds, math.nan, 1)
+    if quantity in SPENT:
+        record = results.training(point, label)
+        return None if record is None else Estimate(spent(record, quantity), math.nan, 1)
     series = results.get(point, label)
     if series is None:
         return None
@@ -93,7 +100,7 @@ def relative(
     """Quantity of the first label as percent of the second's, paired where it can be."""
     first, second = (results.get(point, label) for label in labels)
     if (
-        quantity not in {"milliseconds", "outage_user", "median"}
+        quantity not in {"milliseconds", "outage_user", "median", *SPENT}
         and first is not None
         and second is not None
     ):

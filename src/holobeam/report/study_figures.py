@@ -16,9 +16,16 @@ import numpy as np
 
 from holobeam.report.figures import Axis, Line, Picture, Plot, line_picture
 from holobeam.report.labels import legend_columns
-from holobeam.report.study_data import Panel, Spot, measure, panels, relative, spots, tensor
+from holobeam.report.study_data import SPENT, Panel, Spot, measure, panels, relative, spots, tensor
 from holobeam.report.study_fields import beam_pictures
-from holobeam.report.study_words import Look, axis_label, looks, quantity_words, value_words
+from holobeam.report.study_words import (
+    QUANTITIES,
+    Look,
+    axis_label,
+    looks,
+    quantity_words,
+    value_words,
+)
 from holobeam.studies.plan import number
 from holobeam.studies.results import Results
 from holobeam.studies.spec import FigureTable
@@ -314,6 +321,16 @@ def against_dc_power(figure: FigureTable, results: Results) -> list[Plot]:
     return _against(figure, results, place, "DC power of the transmitter (W)")
 
 
+def against_training(quantity: str, figure: FigureTable, results: Results) -> list[Plot]:
+    """A quantity against what training took, and the frontier."""
+
+    def place(spot: Spot, label: str) -> tuple[float, bool] | None:
+        found = measure(results, spot.point, label, quantity)
+        return None if found is None else (found.mean, False)
+
+    return _against(figure, results, place, QUANTITIES[quantity])
+
+
 Placing = Callable[[Spot, str], tuple[float, bool] | None]
 """Where a contestant stands at a spot, and whether its mark is left open."""
 
@@ -370,5 +387,6 @@ DRAWERS: dict[str, Drawer] = {
     "milliseconds": curves(against_time),
     "dc_watts": curves(against_dc_power),
     "field": beam_pictures,
+    **{quantity: curves(partial(against_training, quantity)) for quantity in SPENT},
 }
 """Kinds of figures by ``kind``, those that are curves by ``x``."""

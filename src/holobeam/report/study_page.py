@@ -19,6 +19,7 @@ from holobeam.report.study_tables import (
     result_csv,
     result_table,
     setting_table,
+    training_table,
 )
 from holobeam.report.study_words import (
     TONES,
@@ -264,6 +265,9 @@ def _tables(page: Page, standing: Standing, results: Results, folder: Path, href
     )
     table = _tall(html_table(columns, rows))
     page.raw(folded(f"Results ({len(rows)} rows)", table + link, len(rows) <= SHOWN_ROWS))
+    columns, rows = training_table(results)
+    if rows:
+        page.raw(folded(f"Trainings ({len(rows)})", html_table(columns, rows), unfolded=True))
     if len(results.settings()) > 1:
         settings = html_table(*setting_table(results, standing.judgement))
         page.raw(folded(f"Settings ({len(results.settings())})", settings, unfolded=True))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from holobeam.report.html import badge
-from holobeam.report.study_data import paired, tensor
+from holobeam.report.study_data import SPENT, measure, paired, tensor
 from holobeam.report.study_words import (
     TONES,
     axis_label,
@@ -194,6 +194,47 @@ def _share(found: Share) -> Value:
     return Value(f"{found.share:.0%} ({found.low:.0%} to {found.high:.0%})", found.share)
 
 
+def training_table(results: Results) -> tuple[list[Column], Rows]:
+    """What the weights of contestants took, at the nominal setting; empty where none are made."""
+    axes = _long_axes(results)
+    columns = [
+        Column("solver"),
+        *(Column(axis_label(axis)) for axis in axes),
+        Column("batch 1", "ms a channel", CONTENDED_HINT),
+        Column("channels", "training", "different ones"),
+        Column("steps", "training"),
+        Column("CPU s", "training", CONTENDED_HINT),
+        Column("parameters"),
+        Column("of the reference", "", "share of the exam's reference at the end of training"),
+        Column("mean ± 95 %", "sum rate (bit/s/Hz)"),
+    ]
+    rows: Rows = []
+    for point in results.points():
+        for label in results.labels():
+            record, series = results.training(point, label), results.get(point, label)
+            if record is None or series is None:
+                continue
+            timing = results.timing(point, label, 1)
+            time = None if timing is None else (timing.milliseconds, timing.contended)
+            rate = estimate(tensor(series.sum_rate))
+            busy = "≤ " if record.contended else ""
+            share = NOTHING if math.isnan(record.share) else f"{record.share:.1%}"
+            rows.append(
+                [
+                    label,
+                    *(_axis_cell(point.at(axis)) for axis in axes),
+                    _time(time),
+                    Value(str(record.samples), record.samples),
+                    Value(str(record.steps), record.steps),
+                    Value(f"{busy}{record.cpu_seconds:.3g}", record.cpu_seconds),
+                    Value(str(record.parameters), record.parameters),
+                    Value(share, record.share, strong=record.reached),
+                    Value(_plus_minus(rate), rate.mean),
+                ]
+            )
+    return columns, rows
+
+
 def _time(found: tuple[float, bool] | None) -> Value:
     if found is None:
         return Value(NOTHING, math.nan)
@@ -211,6 +252,8 @@ def result_csv(results: Results) -> tuple[list[Cell], list[list[Cell]]]:
         header[header.index("sum_rate")] = "value"
     header += ["outage_user_rate", "starved_share", "iterations", "violation"]
     header += [f"milliseconds_batch_{batch}" for batch in batches]
+    trained = list(SPENT) if results.trainings else []
+    header += trained
     lines: list[list[Cell]] = []
     for setting in results.settings():
         for row in result_rows(results, setting):
@@ -221,6 +264,8 @@ def result_csv(results: Results) -> tuple[list[Cell], list[list[Cell]]]:
             line += [behind.mean, behind.standard_error, wins.share, wins.low, wins.high]
             line += [row.outage, row.starved, row.iterations, row.violation]
             line += [row.milliseconds.get(batch, (math.nan, False))[0] for batch in batches]
+            found = [measure(results, row.point, row.label, quantity) for quantity in trained]
+            line += [math.nan if value is None else value.mean for value in found]
             lines.append(line)
     return header, lines
 

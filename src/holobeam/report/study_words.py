@@ -37,6 +37,7 @@ LAST_PARTS: dict[str, tuple[str, str]] = {
     "aperture": ("aperture", "wavelengths"),
     "spacing": ("spacing", "wavelengths"),
     "inter_site_distance": ("distance between sites", "m"),
+    "samples": ("training channels", ""),
     "sector_deg": ("half width of the sector", "degrees"),
 }
 
@@ -53,6 +54,10 @@ QUANTITIES: dict[str, str] = {
     "iterations": "iterations",
     "dc_watts": "DC power (W)",
     "history": "best objective so far (bit/s/Hz)",
+    "training_samples": "training channels",
+    "training_steps": "training steps",
+    "training_seconds": "training time (CPU s)",
+    "parameters": "parameters",
 }
 
 TONES: dict[str, str] = {

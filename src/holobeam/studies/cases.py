@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.computed import Computation
 from holobeam.studies.knowledge import Knowledge
 from holobeam.studies.scenario import FrontendTable, Operation
+from holobeam.studies.trainings import Training, weights_path
 
 FORMAT = 1
 """Part of every key: raised when units of an older version may not be reused."""
@@ -31,6 +33,8 @@ class Case:
         Of channels and of random starts.
     knowledge
         What is known of the channels, if not all.
+    training
+        What makes the solver's weights; its key stands among the options.
     """
 
     channels: ChannelTable
@@ -42,6 +46,14 @@ class Case:
     history: bool
     seed: int
     knowledge: Knowledge = field(default_factory=Knowledge)
+    training: Training | None = None
+
+    def located(self, folder: Path | None) -> Case:
+        """Case whose weights are a file, in a folder of trainings."""
+        if self.training is None or folder is None:
+            return self
+        options = {**dict(self.options), "weights": str(weights_path(folder, self.training.key))}
+        return replace(self, options=tuple(options.items()), training=None)
 
     @cached_property
     def identity(self) -> str:
@@ -134,6 +146,9 @@ class TimingUnit:
     def key(self) -> str:
         """Name of its file."""
         return digest(f"timing:{self.case.identity}:{self.batch}:{self.repeats}")
+
+
+AnyUnit: TypeAlias = Unit | TimingUnit | Training
 
 
 def digest(text: str) -> str:

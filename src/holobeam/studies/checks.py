@@ -21,6 +21,7 @@ from holobeam.studies.plan import NOMINAL, Point, axis_paths, number, show
 from holobeam.studies.results import OUTAGE, Floats, Results, Series, Timing
 from holobeam.studies.spec import (
     Bound,
+    Cheaper,
     Converges,
     Exponent,
     Faster,
@@ -29,6 +30,7 @@ from holobeam.studies.spec import (
     Relation,
     Steady,
 )
+from holobeam.studies.trainings import spent
 
 CONFIDENCE = 0.99
 """Of the whole relation."""
@@ -346,6 +348,32 @@ def _faster(relation: Faster, results: Results, setting: str) -> Finding:
     return _timed(text, setting, margin, f"{ratio:.1f} times at {where}", seen)
 
 
+def _cheaper(relation: Cheaper, results: Results, setting: str) -> Finding:
+    what = relation.quantity.replace("_", " ")
+    text = f"{relation.solver} takes no more {what} than {relation.than}"
+    if relation.factor != 1.0:
+        text += f" over {relation.factor:g}"
+    found = []
+    for point in results.points(relation.where, setting):
+        one = results.training(point, relation.solver)
+        two = results.training(point, relation.than)
+        if one is None or two is None:
+            continue
+        ratio = spent(two, relation.quantity) / spent(one, relation.quantity)
+        # Who did not come where it was to come has not shown what it takes.
+        shown = one.came_through or relation.quantity == "parameters"
+        found.append((ratio if shown else 0.0, point.label, shown))
+    if not found:
+        return Finding(text, setting, Decision.ABSENT, math.nan, "no trainings")
+    ratio, where, reached = min(found)
+    detail = f"{ratio:.2f} times at {where}"
+    if not reached:
+        detail = f"{relation.solver} does not reach what it was to reach at {where}"
+    margin = math.log(ratio / relation.factor) if ratio > 0 else -math.inf
+    decision = Decision.CONFIRMED if margin >= 0 else Decision.REFUTED
+    return Finding(text, setting, decision, margin, detail)
+
+
 _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {
     Order: _order,
     Bound: _bound,
@@ -354,6 +382,7 @@ _JUDGES: dict[type, Callable[[Any, Results, str], Finding]] = {
     Converges: _converges,
     Exponent: _exponent,
     Faster: _faster,
+    Cheaper: _cheaper,
 }
 
 

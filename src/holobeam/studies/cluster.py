@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_writes
 from contextlib import contextmanager, suppress
@@ -26,9 +27,10 @@ from holobeam.errors import (
     MissingDependencyError,
     check_count,
 )
-from holobeam.studies.cases import TimingUnit, Unit
+from holobeam.studies.cases import AnyUnit
 from holobeam.studies.claims import Claims
 from holobeam.studies.engine import Runner
+from holobeam.studies.files import write_atomically
 from holobeam.studies.local import (
     LIVES,
     Job,
@@ -39,6 +41,7 @@ from holobeam.studies.local import (
     refused,
     write,
 )
+from holobeam.studies.trainings import weights_path
 
 NODE_LIVES = 10
 """Machines that may be lost under a unit before it is given up: it is rarely the unit's fault."""
@@ -102,7 +105,12 @@ def ray_runner(
         with _connected(ray, address):
             make = ray.remote(**options)(_make)
             slots = _Slots(ray, threads, gpus, in_flight)
-            flight = _Flight(ray, lambda unit: make.remote(unit, device, threads), slots, report)
+            parcels = _Parcels(ray)
+
+            def send(job: Job) -> Any:
+                return make.remote(job.unit, device, threads, job.trainings, parcels.of(job))
+
+            flight = _Flight(ray, send, slots, report)
             try:
                 flight.run(deque(jobs))
             finally:
@@ -164,19 +172,58 @@ def _no_cluster(address: str | None, why: str) -> InputError:
     return InputError("address", wrong, "start one with `ray start --head`")
 
 
-def _make(unit: Unit | TimingUnit, device: str, threads: int) -> tuple[str, bytes, int, float, str]:
-    """Do a unit on a node: kind of outcome, content of its file, channels, seconds, message."""
+Answer = tuple[str, bytes, int, float, str, Mapping[str, bytes]]
+"""Of a node: kind of outcome, content of the file, channels, seconds, message, further files."""
+
+Parcel = tuple[str, bytes]
+"""Key of a training, and the content of its weights."""
+
+
+def _make(
+    unit: AnyUnit, device: str, threads: int, trainings: str = "", parcel: Parcel | None = None
+) -> Answer:
+    """Do a unit on a node, with the weights that it needs."""
     from holobeam.studies.work import make, set_up_worker
 
     set_up_worker(threads)
     try:
-        made = make(unit, device)
+        folder = Path(trainings) if trainings else None
+        folder = folder if parcel is None else _unpacked(parcel)
+        made = make(unit, device, trainings=folder)
     except HolobeamError as error:
-        return "failed", b"", 0, 0.0, str(error)
+        return "failed", b"", 0, 0.0, str(error), {}
     except (Exception, SystemExit) as error:
         # Whatever a third party's solver raises; retrying would raise it again.
-        return "failed", b"", 0, 0.0, f"{type(error).__name__}: {error}"
-    return "done", made.content, made.channels, made.seconds, made.unsupported
+        return "failed", b"", 0, 0.0, f"{type(error).__name__}: {error}", {}
+    return "done", made.content, made.channels, made.seconds, made.unsupported, made.beside
+
+
+def _unpacked(parcel: Parcel) -> Path:
+    """Folder of this node that holds the weights: it need not see the driver's files."""
+    key, content = parcel
+    folder = Path(tempfile.gettempdir()) / f"holobeam-weights-{os.getuid()}"
+    path = weights_path(folder, key)
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
+    return folder
+
+
+class _Parcels:
+    """Weights that units need, each put into the cluster's memory once."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._known: dict[str, Any] = {}
+
+    def of(self, job: Job) -> Any:
+        """Reference to a parcel, or None."""
+        key = job.needs
+        if not key:
+            return None
+        if key not in self._known:
+            content = weights_path(Path(job.trainings), key).read_bytes()
+            self._known[key] = self._ray.put((key, content))
+        return self._known[key]
 
 
 class _Slots:
@@ -213,9 +260,11 @@ class _Flight:
         self._deaths: dict[str, int] = {}
         self._losses: dict[str, int] = {}
         self._stopped = False
+        self._queue: deque[Job] = deque()
 
     def run(self, queue: deque[Job]) -> None:
         """Send jobs out and bring their results in until none is left."""
+        self._queue = queue
         while (queue and not self._stopped) or self._flying or self._writing:
             while queue and not self._stopped and self._room:
                 self._launch(queue.popleft())
@@ -245,7 +294,7 @@ class _Flight:
             if job.folder not in self._claims:
                 self._claims[job.folder] = Claims(Path(job.folder))
             if not self._claims[job.folder].take(key):
-                self._report(Outcome(job, "busy"))
+                self._queue.extend(self._report(Outcome(job, "busy")) or ())
                 return
         except (FileError, OSError) as error:
             self._end(refused(job, error))
@@ -253,7 +302,7 @@ class _Flight:
         if job.finished:
             self._end(Outcome(job, "found"))
             return
-        self._flying[self._send(job.unit)] = job
+        self._flying[self._send(job)] = job
 
     def _landed(self) -> list[Any]:
         """Tasks that have ended: waits for one, briefly if files are being written too."""
@@ -270,7 +319,7 @@ class _Flight:
         """Take a result in; the job again if its worker or machine was lost."""
         job = self._flying.pop(ref)
         try:
-            kind, content, channels, seconds, message = self._ray.get(ref)
+            kind, content, channels, seconds, message, beside = self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
             # Not from a solver: the task itself could not be set up there.
             line = str(error).strip().splitlines()[-1]
@@ -281,7 +330,7 @@ class _Flight:
             return self._lost(job, error)
         done = Outcome(job, kind, channels, seconds, message)
         if kind == "done":
-            self._writing[self._writers.submit(write, job, content, done)] = job
+            self._writing[self._writers.submit(write, job, content, done, beside)] = job
         else:
             self._end(done)
         return None
@@ -314,7 +363,7 @@ class _Flight:
         if claims is not None:
             claims.release(outcome.job.unit.key)
         self._stopped = self._stopped or outcome.fatal
-        self._report(outcome)
+        self._queue.extend(self._report(outcome) or ())
 
     def _recall(self) -> None:
         for ref in self._flying:

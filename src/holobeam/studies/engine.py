@@ -15,11 +15,14 @@ from typing import Any
 from holobeam import __version__
 from holobeam.errors import FileError, InputError, check_count
 from holobeam.studies.claims import Claims
+from holobeam.studies.errands import Errand, Waiting, missing_of
 from holobeam.studies.files import FullDiskError
 from holobeam.studies.idle import BUSY_CORES, others_busy
 from holobeam.studies.local import Job, Outcome, Report, run_here, run_local
-from holobeam.studies.plan import Plan
 from holobeam.studies.store import Store, compact
+from holobeam.studies.trainings import Training, sweep_trainings
+
+__all__ = ["Errand", "Progress", "Summary", "local_runner", "run_studies"]
 
 BUSY_WAIT = 0.5
 """Seconds between looks at units that another process is at."""
@@ -70,15 +73,6 @@ class Summary:
     unsupported: list[str] = field(default_factory=list)
     contended: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Errand:
-    """A plan, the folder that its results go into, and the text of the study file."""
-
-    plan: Plan
-    folder: Path
-    source: str = ""
 
 
 def local_runner(workers: int | None = None, device: str = "cpu") -> Runner:
@@ -142,8 +136,10 @@ def run_studies(
     _check_part(part)
     _open(errands)
     _pack(errand.folder for errand in errands)
-    jobs = _missing(errands, part, summary)
-    _finish(jobs, runner, summary, _Meter("rates", len(jobs), jobs, progress))
+    jobs, waiting, summary.reused = missing_of(errands, part)
+    everything = [*jobs, *waiting.jobs]
+    meter = _Meter("rates", len(everything), everything, progress)
+    _finish(jobs, runner, summary, meter, waiting)
     if timings:
         _measure(errands, summary, device, progress)
     _pack(errand.folder for errand in errands)
@@ -162,6 +158,13 @@ def _open(errands: Sequence[Errand]) -> None:
         store = Store(errand.folder)
         store.prepare()
         plan = errand.plan
+        more: dict[str, Any] = {}
+        if plan.trainings:
+            Store(errand.trained).prepare()
+            sweep_trainings(errand.trained)
+            # Relative: the results may be looked at from elsewhere, or moved as a whole.
+            more["trainings"] = os.path.relpath(errand.trained, errand.folder)
+            more["versions"] = dict(plan.versions)
         store.write_manifest(
             {
                 "source": errand.source,
@@ -170,6 +173,7 @@ def _open(errands: Sequence[Errand]) -> None:
                 "left_out": list(plan.left_out),
                 "skipped": plan.skipped,
                 "holobeam": __version__,
+                **more,
             }
         )
 
@@ -180,17 +184,6 @@ def _pack(folders: Iterable[Path]) -> None:
         store = Store(folder)
         if store.loose() > COMPACT_ABOVE:
             compact(store)
-
-
-def _missing(errands: Sequence[Errand], part: tuple[int, int], summary: Summary) -> list[Job]:
-    jobs: list[Job] = []
-    for errand in errands:
-        mine = errand.plan.units[part[0] :: part[1]]
-        finished = Store(errand.folder).finished({unit.key for unit in mine})
-        left = [unit for unit in mine if unit.key not in finished]
-        summary.reused += len(mine) - len(left)
-        jobs += [Job(unit, str(errand.folder)) for unit in left]
-    return jobs
 
 
 class _Meter:
@@ -231,28 +224,37 @@ class _Meter:
 
 
 def channels_of(job: Job) -> int:
-    """Channels that a job solves."""
+    """Channels that a job solves, or trains on."""
     unit: Any = job.unit
+    if isinstance(unit, Training):
+        return unit.channels
     return int(unit.stop - unit.start) if hasattr(unit, "stop") else int(unit.batch * unit.repeats)
 
 
-def _finish(jobs: list[Job], runner: Runner, summary: Summary, meter: _Meter) -> None:
+def _finish(
+    jobs: list[Job], runner: Runner, summary: Summary, meter: _Meter, waiting: Waiting
+) -> None:
     """Run jobs; those that another process is at are looked at again until they are there."""
     left = jobs
     while left:
         busy: list[Job] = []
         fatal: list[Outcome] = []
 
-        def report(outcome: Outcome, busy: list[Job] = busy, fatal: list[Outcome] = fatal) -> None:
+        def report(
+            outcome: Outcome, busy: list[Job] = busy, fatal: list[Outcome] = fatal
+        ) -> list[Job]:
             if outcome.kind == "busy":
                 busy.append(outcome.job)
-            elif outcome.fatal:
+                return []
+            if outcome.fatal:
                 fatal.append(outcome)
-            else:
-                _book(outcome, summary)
-                meter.count(outcome)
-                if outcome.kind == "done" and summary.done % COMPACT_ABOVE == 0:
-                    _pack([Path(outcome.job.folder)])
+                return []
+            for ended in (outcome, *waiting.hopeless(outcome)):
+                _book(ended, summary)
+                meter.count(ended)
+            if outcome.kind == "done" and summary.done % COMPACT_ABOVE == 0:
+                _pack([Path(outcome.job.folder)])
+            return waiting.ready(outcome)
 
         runner(left, report)
         if fatal:
@@ -275,12 +277,13 @@ def _freed(busy: Sequence[Job], report: Report) -> list[Job]:
     left = list(busy)
     while left:
         time.sleep(BUSY_WAIT)
-        freed, still = [], []
+        freed: list[Job] = []
+        still: list[Job] = []
         for job in left:
             if not _free(job):
                 still.append(job)
             elif job.finished:
-                report(Outcome(job, "found"))
+                freed += report(Outcome(job, "found")) or ()
             else:
                 freed.append(job)
         if freed:
@@ -299,10 +302,9 @@ def _free(job: Job) -> bool:
 
 
 def _book(outcome: Outcome, summary: Summary) -> None:
-    case = outcome.job.unit.case
     study = "/".join(Path(outcome.job.folder).parts[-2:])
     if outcome.kind == "failed":
-        summary.failed.append(f"{study}: {case.solver}: {outcome.message}")
+        summary.failed.append(f"{study}: {outcome.job.who}: {outcome.message}")
         return
     if outcome.kind == "found":
         summary.reused += 1
@@ -331,7 +333,7 @@ def _measure(
         def runner(left: Sequence[Job], report: Report) -> None:
             run_local(left, report, 1, device, patience=PATIENCE[quick])
 
-        _finish(jobs, runner, summary, meter)
+        _finish(jobs, runner, summary, meter, Waiting())
 
 
 def _untimed(errand: Errand, summary: Summary) -> list[Job]:
@@ -340,11 +342,11 @@ def _untimed(errand: Errand, summary: Summary) -> list[Job]:
     if not units:
         return []
     known = Store(errand.folder).finished_timings()
-    folder = str(errand.folder)
-    jobs = [Job(unit, folder) for key, unit in units.items() if key not in known]
+    folder, trained = str(errand.folder), str(errand.trained)
+    jobs = [Job(unit, folder, False, trained) for key, unit in units.items() if key not in known]
     contended = [unit for key, unit in units.items() if known.get(key)]
     if contended and others_busy() <= BUSY_CORES:
-        jobs += [Job(unit, folder, again=True) for unit in contended]
+        jobs += [Job(unit, folder, True, trained) for unit in contended]
     else:
         summary.contended += len(contended)
     return jobs

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holobeam.errors import FileError, HolobeamError
-from holobeam.studies.cases import TimingUnit, Unit
+from holobeam.studies.cases import AnyUnit, Case, TimingUnit
 from holobeam.studies.claims import Claims
 from holobeam.studies.files import FullDiskError, sweep, write_atomically
 from holobeam.studies.store import Store
+from holobeam.studies.trainings import Training, end_course, is_finished
 
 if TYPE_CHECKING:
     from holobeam.studies.idle import Patience
@@ -36,11 +37,27 @@ class Job:
     ----------
     again
         Whether it is done although its file is there: a time that was measured under contention.
+    trainings
+        Folder of the weights that it needs; of a training, its own folder.
     """
 
-    unit: Unit | TimingUnit
+    unit: AnyUnit
     folder: str
     again: bool = False
+    trainings: str = ""
+
+    @property
+    def needs(self) -> str:
+        """Key of the training that it needs the weights of, or an empty text."""
+        case = None if isinstance(self.unit, Training) else self.unit.case
+        training = case.training if isinstance(case, Case) else None
+        return "" if training is None else training.key
+
+    @property
+    def who(self) -> str:
+        """For messages: the solver, or the training."""
+        unit = self.unit
+        return f"training {unit.name}" if isinstance(unit, Training) else unit.case.solver
 
     @property
     def path(self) -> Path:
@@ -56,6 +73,8 @@ class Job:
             return False
         if isinstance(self.unit, TimingUnit):
             return self.path.exists()
+        if isinstance(self.unit, Training):
+            return is_finished(Path(self.folder), self.unit.key)
         return Store(Path(self.folder)).has(self.unit.key)
 
 
@@ -89,7 +108,8 @@ class Outcome:
         return self.kind in {"full", "unwritable"}
 
 
-Report = Callable[[Outcome], None]
+Report = Callable[[Outcome], Iterable[Job] | None]
+"""Is told of each outcome; returns the jobs that can be done because of it."""
 
 
 def perform(
@@ -119,18 +139,25 @@ def perform(
 def _do(job: Job, device: str, patience: Patience | None) -> Outcome:
     from holobeam.studies.work import make
 
-    made = make(job.unit, device, patience)
+    trainings = Path(job.trainings) if job.trainings else None
+    made = make(job.unit, device, patience, trainings)
     done = Outcome(job, "done", made.channels, made.seconds, made.unsupported, made.contended)
     # A time that was contended again is no better than the one that is there.
-    return done if job.again and made.contended else write(job, made.content, done)
+    return done if job.again and made.contended else write(job, made.content, done, made.beside)
 
 
-def write(job: Job, content: bytes, done: Outcome) -> Outcome:
-    """Write a job's file; ``done``, or why it could not be written."""
+def write(
+    job: Job, content: bytes, done: Outcome, beside: Mapping[str, bytes] | None = None
+) -> Outcome:
+    """Write a job's file, those beside it first; ``done``, or why it could not be written."""
     try:
+        for name, more in (beside or {}).items():
+            write_atomically(Path(job.folder) / name, more)
         write_atomically(job.path, content)
     except FileError as error:
         return refused(job, error)
+    if isinstance(job.unit, Training):
+        end_course(Path(job.folder), job.unit.key)
     return done
 
 
@@ -147,9 +174,10 @@ def run_here(jobs: Sequence[Job], report: Report, device: str = "cpu") -> None:
     claims: dict[str, Claims] = {}
     try:
         with pinned():
-            for job in jobs:
-                outcome = perform(job, claims, device)
-                report(outcome)
+            queue = deque(jobs)
+            while queue:
+                outcome = perform(queue.popleft(), claims, device)
+                queue.extend(report(outcome) or ())
                 if outcome.fatal:
                     break
     finally:
@@ -176,7 +204,7 @@ def run_local(
     jobs
         What to do, in order.
     report
-        Called in this process with every outcome.
+        Called in this process with every outcome; what it returns is done as well.
     workers
         Processes.
     device
@@ -186,7 +214,7 @@ def run_local(
     patience
         Seconds that each worker may wait in all for an idle machine when it measures times.
     """
-    pool = _Pool(min(workers, len(jobs)), (device, threads, patience))
+    pool = _Pool(workers, (device, threads, patience))
     queue = deque(jobs)
     deaths: dict[str, int] = {}
     stopped = False
@@ -196,11 +224,11 @@ def run_local(
             for outcome in pool.collect():
                 if outcome.kind != "died":
                     stopped = stopped or outcome.fatal
-                    report(outcome)
+                    queue.extend(report(outcome) or ())
                 elif may_retry(outcome.job, deaths):
                     queue.appendleft(outcome.job)
                 else:
-                    report(given_up(outcome.job))
+                    queue.extend(report(given_up(outcome.job)) or ())
             if stopped:
                 queue.clear()
     finally:

@@ -19,9 +19,15 @@ from holobeam.studies.knowledge import Knowledge, quick_tables, tables
 from holobeam.studies.reading import split_path
 from holobeam.studies.scenario import FrontendChoice, FrontendTable, Operation
 from holobeam.studies.spec import SolverTable, Study
+from holobeam.studies.training_table import PREFIX, TrainingTable, merged
+from holobeam.studies.trainings import Training, make_training
+from holobeam.studies.versions import training_versions
 
 NOMINAL = ""
 """Setting of the points at which nothing is varied."""
+
+Versions = tuple[tuple[str, str], ...]
+"""Names and versions of packages."""
 
 _CHANNELS: TypeAdapter[ChannelTable] = TypeAdapter(Channels)
 _FRONTEND: TypeAdapter[FrontendTable] = TypeAdapter(FrontendChoice)
@@ -86,6 +92,8 @@ class Plan:
         One line for each contestant that is not there (yet).
     skipped
         Why nothing is run at all, or an empty text.
+    versions
+        That trainings go by.
     """
 
     study: Study
@@ -94,6 +102,14 @@ class Plan:
     timings: tuple[tuple[Point, str, TimingUnit], ...] = ()
     left_out: tuple[str, ...] = ()
     skipped: str = ""
+    versions: Versions = ()
+
+    @cached_property
+    def trainings(self) -> tuple[Training, ...]:
+        """Trainings that contestants depend on, each once."""
+        cases = (entry.case for entry in self.entries)
+        made = (case.training for case in cases if isinstance(case, Case))
+        return tuple({one.key: one for one in made if one is not None}.values())
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -107,7 +123,7 @@ class Plan:
         return sum(unit.stop - unit.start for unit in self.units)
 
 
-def make_plan(study: Study, quick: bool = False) -> Plan:
+def make_plan(study: Study, quick: bool = False, versions: Versions | None = None) -> Plan:
     """Lay out the work of a study.
 
     Parameters
@@ -116,6 +132,8 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
         What to do.
     quick
         Few channels and a thin sweep, for a look in minutes.
+    versions
+        That trainings go by; those of this machine by default.
 
     Raises
     ------
@@ -124,6 +142,7 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
         their nearest neighbours.
     """
     study = quickened(study) if quick else study
+    versions = training_versions() if versions is None else versions
     known = {entry.name for entry in registry.available()}
     if study.computed is not None:
         known = set(study.computed.methods())
@@ -136,11 +155,12 @@ def make_plan(study: Study, quick: bool = False) -> Plan:
         return Plan(study, quick, left_out=tuple(left_out), skipped=f"{study.name}: nobody is left")
     points = list(_points(study))
     entries = tuple(
-        Entry(point, table.label, _case(study, table, point), study.count, study.shard)
+        Entry(point, table.label, _case(study, table, point, versions), study.count, study.shard)
         for point in points
         for table in present
     )
-    return Plan(study, quick, entries, tuple(_timings(study, entries)), tuple(left_out))
+    timings = tuple(_timings(study, entries))
+    return Plan(study, quick, entries, timings, tuple(left_out), versions=versions)
 
 
 def quickened(study: Study) -> Study:
@@ -160,6 +180,10 @@ def quickened(study: Study) -> Study:
         "sweep": {**study.sweep, **quick.sweep},
         "variations": quick.variations,
         "solvers": solvers,
+        "trainings": {
+            name: table.model_copy(update={"set": merged(table.set, quick.trainings)})
+            for name, table in study.trainings.items()
+        },
         **quick_tables(study),
     }
     if study.timing is not None:
@@ -236,7 +260,7 @@ def number(value: Any) -> float | None:
     return None
 
 
-def _case(study: Study, table: SolverTable, point: Point) -> AnyCase:
+def _case(study: Study, table: SolverTable, point: Point, versions: Versions) -> AnyCase:
     """Put the values of a point where its axes say."""
     tree = _tree(study)
     for axis, value in point.coordinates:
@@ -248,34 +272,61 @@ def _case(study: Study, table: SolverTable, point: Point) -> AnyCase:
             for path in axis_paths(axis):
                 _assign(tree, path, value, axis)
     solver = tree["solvers"][table.label]
-    options = tuple(sorted(solver["options"].items()))
+    options = dict(solver["options"])
     try:
         if study.computed is not None:
             computation = _COMPUTATION.validate_python(tree["computed"])
-            computation.options(table.name, dict(options))
-            return ComputedCase(computation, table.name, options, study.seed)
+            computation.options(table.name, options)
+            return ComputedCase(computation, table.name, _sorted(options), study.seed)
         frontend_name = table.frontend or next(iter(study.frontends))
         channels = _CHANNELS.validate_python(tree["channels"])
         frontend = _FRONTEND.validate_python(tree["frontends"][frontend_name])
         problem = Operation.model_validate(tree["problem"])
         knowledge = Knowledge.of(tree, table)
+        tables = (channels, frontend, problem)
+        training = _training(study, tree, options.get("weights"), tables, versions)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
         raise InputError(
             f"{study.name}: {where}", f"{first['msg'].lower()} at {point.label}", "mend the axis"
         ) from None
+    if training is not None:
+        options["weights"] = f"{PREFIX}{training.key}"
     starts = int(solver["starts"])
     return Case(
         channels,
         frontend,
         problem,
         table.name,
-        options,
+        _sorted(options),
         starts,
         table.history,
         study.seed,
         knowledge,
+        training,
+    )
+
+
+def _sorted(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options.items()))
+
+
+def _training(
+    study: Study,
+    tree: Mapping[str, Any],
+    weights: Any,
+    tables: tuple[ChannelTable, FrontendTable, Operation],
+    versions: Versions,
+) -> Training | None:
+    """Training that a contestant's weights come from, if they come from one."""
+    if not isinstance(weights, str) or not weights.startswith(PREFIX):
+        return None
+    name = weights.removeprefix(PREFIX)
+    if name not in tree["trainings"]:
+        raise unknown_name(f"{study.name}: training", name, tree["trainings"])
+    return make_training(
+        name, TrainingTable.model_validate(tree["trainings"][name]), tables, versions
     )
 
 
@@ -295,6 +346,7 @@ def _tree(study: Study) -> dict[str, Any]:
         "channels": study.channels.model_dump(exclude_unset=True),
         "problem": study.problem.model_dump(exclude_unset=True),
         **tables(study),
+        "trainings": {name: made.model_dump() for name, made in study.trainings.items()},
         "frontends": frontends,
         "solvers": solvers,
     }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from holobeam.errors import FileError, InputError
 from holobeam.studies.spec import Study
+from holobeam.studies.training_table import PREFIX, TrainingTable, merged
 
 Read = TypeVar("Read", bound=BaseModel)
 
@@ -46,8 +47,9 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     study = read_toml(path, Study, overrides)
-    _check_names(study, path, _text(path))
-    return study
+    text = _text(path)
+    _check_names(study, path, text)
+    return _with_recipes(study, path, text)
 
 
 def read_toml(path: Path, model: type[Read], overrides: Sequence[str] = ()) -> Read:
@@ -161,11 +163,20 @@ def _index(place: list[Any], part: str, override: str) -> int:
     )
 
 
-def _explain(path: Path, text: str, error: ValidationError, root: type[BaseModel]) -> StudyError:
-    """Turn the first complaint of pydantic into one line that helps."""
+def _explain(
+    path: Path,
+    text: str,
+    error: ValidationError,
+    root: type[BaseModel],
+    above: Sequence[str] = (),
+) -> StudyError:
+    """Turn the first complaint of pydantic into one line that helps.
+
+    ``above`` is where in the file the model's tables stand.
+    """
     first = min(error.errors(), key=lambda e: e["type"] not in _UNKNOWN_KEY)
     keys = [str(key) for key in first["loc"]]
-    line = locate(text, keys)
+    line = locate(text, [*above, *keys])
     where = f"{path}:{line}" if line else str(path)
     wrong = f"{'.'.join(keys) or 'the file'}: {first['msg'].lower()}"
     if first["type"] in _UNKNOWN_KEY:
@@ -247,10 +258,10 @@ def locate(text: str, keys: Sequence[str]) -> int | None:
                 table = [*table, str(seen[name])]
             path = table
         else:
-            key = re.match(r'^("[^"]+"|[A-Za-z0-9_-]+)\s*=', stripped)
+            key = re.match(r'^((?:"[^"]+"|[A-Za-z0-9_.-]+)+)\s*=', stripped)
             if not key:
                 continue
-            path = [*table, key[1].strip('"')]
+            path = [*table, *split_path(key[1])]
         depth = _shared(path, keys)
         if depth == len(path) and (best is None or depth > best[0]):
             best = (depth, number)
@@ -308,6 +319,57 @@ def _referred(study: Study) -> Iterable[tuple[list[str], str]]:
         yield ["timing", "solvers"], label
     for label in study.quick.options:
         yield ["quick", "options", label], label
+
+
+def _with_recipes(study: Study, path: Path, text: str) -> Study:
+    """Study with the recipes of its trainings read and checked: files stand beside it."""
+    found = {}
+    for name, table in study.trainings.items():
+        recipe = _recipe_of(name, table.recipe, path, text)
+        whole = table.model_copy(update={"recipe": recipe})
+        _check_recipe(whole, table.set, path, text, ["trainings", name, "set"])
+        _check_recipe(whole, study.quick.trainings, path, text, ["quick", "trainings"])
+        found[name] = whole
+    for number, solver in enumerate(study.solvers):
+        weights = str(solver.options.get("weights", ""))
+        name = weights.removeprefix(PREFIX)
+        if weights.startswith(PREFIX) and name not in study.trainings:
+            place = ["solvers", str(number), "options", "weights"]
+            raise _near(path, text, place, ("training", name), study.trainings)
+    return study.model_copy(update={"trainings": found}) if found else study
+
+
+def _recipe_of(
+    name: str, recipe: str | dict[str, Any], path: Path, text: str
+) -> str | dict[str, Any]:
+    """Name of a recipe that ships, or the tables of one."""
+    from holobeam.studies.recipe import Recipe, shipped_recipes
+
+    if isinstance(recipe, dict) or recipe in shipped_recipes():
+        return recipe
+    if not recipe.endswith(".toml"):
+        place = ["trainings", name, "recipe"]
+        raise _near(path, text, place, ("recipe", recipe), shipped_recipes())
+    return read_toml(path.parent / recipe, Recipe).model_dump(mode="json", exclude_unset=True)
+
+
+def _check_recipe(
+    table: TrainingTable, changes: dict[str, Any], path: Path, text: str, above: list[str]
+) -> None:
+    """Check a recipe with some of its values replaced."""
+    from holobeam.studies.recipe import Recipe, recipe_tables
+
+    tables = merged(recipe_tables(table.recipe), changes)
+    if table.lessons == "study":
+        # Those of a point are put in when there is one.
+        tables = {**tables, "lessons": _ANY_LESSON}
+    try:
+        Recipe.model_validate(tables)
+    except ValidationError as error:
+        raise _explain(path, text, error, Recipe, above) from None
+
+
+_ANY_LESSON = [{"channels": {"model": "rayleigh"}, "frontend": {"kind": "digital"}}]
 
 
 def _near(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -156,6 +157,15 @@ def read_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[Recipe, str
         raise unknown_name("recipe", recipe, shipped_recipes())
     with as_file(files(ZOO) / f"{recipe}.toml") as path:
         return _read(path, overrides)
+
+
+def recipe_tables(recipe: str | dict[str, Any]) -> dict[str, Any]:
+    """Tables of a recipe that ships, or those that are given, unchecked."""
+    if isinstance(recipe, dict):
+        return recipe
+    if recipe not in shipped_recipes():
+        raise unknown_name("recipe", recipe, shipped_recipes())
+    return tomllib.loads((files(ZOO) / f"{recipe}.toml").read_text(encoding="utf-8"))
 
 
 def _read(path: Path, overrides: Sequence[str]) -> tuple[Recipe, str]:

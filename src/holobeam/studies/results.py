@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holobeam.errors import FileError
+from holobeam.studies.cases import Case
 from holobeam.studies.plan import NOMINAL, Entry, Plan, Point, make_plan
 from holobeam.studies.spec import Study
 from holobeam.studies.store import CorruptFileError, Store, read_table, read_units, table_meta
+from holobeam.studies.trainings import TrainingRecord, read_trainings
 
 Floats = NDArray[np.float64]
 
@@ -146,6 +149,8 @@ class Results:
         Channel results that are not there yet.
     versions
         Every combination of versions that results were made with.
+    trainings
+        By key: what came of each that is finished.
     """
 
     plan: Plan
@@ -153,6 +158,7 @@ class Results:
     timings: Mapping[tuple[str, str, int], Timing]
     missing: int
     versions: tuple[str, ...]
+    trainings: Mapping[str, TrainingRecord] = field(default_factory=dict)
 
     @property
     def study(self) -> Study:
@@ -167,6 +173,18 @@ class Results:
     def timing(self, point: Point, label: str, batch: int) -> Timing | None:
         """Time of a contestant at a point."""
         return self.timings.get((point.label, label, batch))
+
+    def training(self, point: Point, label: str) -> TrainingRecord | None:
+        """What the training of a contestant's weights took; None where it has none."""
+        return self.trainings.get(self._trained.get((point.label, label), ""))
+
+    @cached_property
+    def _trained(self) -> dict[tuple[str, str], str]:
+        return {
+            (entry.point.label, entry.label): entry.case.training.key
+            for entry in self.plan.entries
+            if isinstance(entry.case, Case) and entry.case.training is not None
+        }
 
     def points(
         self, where: Mapping[str, Sequence[Any]] | None = None, setting: str = NOMINAL
@@ -202,14 +220,17 @@ def load_results(folder: str | Path) -> Results:
     try:
         study = Study.model_validate(manifest["study"])
         quick = bool(manifest["quick"])
+        versions_then = tuple(manifest.get("versions", {}).items())
     except (KeyError, ValueError):
         wrong = f"{folder}/study.json is of another version or damaged"
         raise FileError("results", wrong, "run the study again") from None
     # The manifest holds the study as it was run: quick values are in place already.
-    plan = make_plan(study)
-    plan = Plan(study, quick, plan.entries, plan.timings, plan.left_out, plan.skipped)
+    plan = replace(make_plan(study, versions=versions_then), quick=quick)
     series, missing, versions = _series(store, plan)
-    return Results(plan, series, _timings(store, plan), missing, tuple(sorted(versions)))
+    trained = Path(folder) / str(manifest.get("trainings", "trainings"))
+    trainings = dict(read_trainings(trained, plan.trainings))
+    timings = _timings(store, plan)
+    return Results(plan, series, timings, missing, tuple(sorted(versions)), trainings)
 
 
 def find_results(folder: str | Path) -> list[Path]:

@@ -10,6 +10,7 @@ from holobeam.studies.channel_tables import Channels, Table
 from holobeam.studies.computed import Computations
 from holobeam.studies.knowledge import CsiTable, Design, MotionTable, Slots, misfit
 from holobeam.studies.scenario import FrontendChoice, Operation
+from holobeam.studies.training_table import TrainingTable
 
 Value = float | int | str | bool | None | list[float | int] | dict[str, Any]
 """A value of an axis: assigned to the axis's path, or a table of paths and values."""
@@ -29,8 +30,14 @@ Quantity = Literal[
     "history",
     "outage_rate",
     "worst_rate",
+    "training_samples",
+    "training_steps",
+    "training_seconds",
+    "parameters",
 ]
 
+Spent = Literal["training_samples", "training_steps", "training_seconds", "parameters"]
+"""What a training takes."""
 
 Compared = Literal[
     "sum_rate",
@@ -86,13 +93,17 @@ class SolverTable(Table):
 
 
 class QuickTable(Table):
-    """What replaces what in a quick run: fewer channels, a thinner sweep."""
+    """What replaces what in a quick run: fewer channels, a thinner sweep, shorter trainings.
+
+    ``trainings`` is put into the recipe of every training.
+    """
 
     channels: PositiveInt = 16
     sweep: dict[str, list[Value]] = Field(default_factory=dict)
     variations: dict[str, list[Value]] = Field(default_factory=dict)
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     batches: list[PositiveInt] = Field(default_factory=list)
+    trainings: dict[str, Any] = Field(default_factory=dict)
 
 
 class TimingTable(Table):
@@ -114,7 +125,7 @@ class FigureTable(Table):
         ``curves``, or ``field``: where the power of a user's beam goes, one picture a solver.
     x
         Path of the axis, or ``iteration``, ``milliseconds`` (batch of ``batch``), ``user_rate``
-        (distribution).
+        (distribution), ``training_samples``, ``training_seconds`` or ``parameters``.
     y
         ``median`` is that of the sum rates; ``snr_db`` that of the only user, from its rate.
     panels
@@ -229,8 +240,26 @@ class Faster(Table):
     where: dict[str, list[Value]] = Field(default_factory=dict)
 
 
+class Cheaper(Table):
+    """The training of ``solver`` takes at most what another takes over a factor.
+
+    Attributes
+    ----------
+    quantity
+        ``training_samples``, ``training_steps``, ``training_seconds`` (CPU) or ``parameters``.
+    """
+
+    kind: Literal["cheaper"]
+    solver: str
+    than: str
+    quantity: Spent = "training_samples"
+    factor: PositiveFloat = 1.0
+    where: dict[str, list[Value]] = Field(default_factory=dict)
+
+
 Relation = Annotated[
-    Order | Bound | Monotone | Steady | Converges | Exponent | Faster, Field(discriminator="kind")
+    Order | Bound | Monotone | Steady | Converges | Exponent | Faster | Cheaper,
+    Field(discriminator="kind"),
 ]
 
 
@@ -280,6 +309,8 @@ class Study(Table):
         A computation instead of channels, problem and front-ends; solvers are then its methods.
     csi, motion
         What is known of channels: estimates, or channels that change from slot to slot.
+    trainings
+        What makes weights; a contestant takes them by ``weights = "training:NAME"``.
     needs
         Solvers without which the study is skipped, loudly; until they are there, channels,
         front-ends and solvers may be missing.
@@ -297,6 +328,7 @@ class Study(Table):
     problem: Operation = Field(default_factory=Operation)
     csi: CsiTable | None = None
     motion: MotionTable | None = None
+    trainings: dict[str, TrainingTable] = Field(default_factory=dict)
     frontends: dict[str, FrontendChoice] = Field(default_factory=dict)
     solvers: list[SolverTable] = Field(default_factory=list)
     sweep: dict[str, list[Value]] = Field(default_factory=dict)
@@ -325,8 +357,8 @@ class Study(Table):
         return self
 
     def _computed_whole(self) -> Study:
-        beside = {"channels": self.channels, "frontends": self.frontends, "timing": self.timing}
-        too_many = [name for name, part in beside.items() if part]
+        beside = ("channels", "frontends", "timing", "trainings")
+        too_many = [name for name in beside if getattr(self, name)]
         if too_many:
             raise ValueError(f"computed and {' and '.join(too_many)}; a study has one or the other")
         if not self.solvers:

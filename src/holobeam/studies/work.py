@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from holobeam.errors import UnsupportedError
+from holobeam.learned.network import Learned
 from holobeam.solvers.base import AnyProblem
 from holobeam.solvers.registry import solve
 from holobeam.solvers.solution import Solution, Status
-from holobeam.studies.cases import AnyCase, Case, ComputedCase, TimingUnit, Unit
+from holobeam.studies.cases import AnyCase, AnyUnit, Case, ComputedCase, TimingUnit, Unit
 from holobeam.studies.channel_tables import ChannelTable
 from holobeam.studies.files import encode_table
 from holobeam.studies.idle import BUSY_CORES, Patience, Watch
@@ -31,6 +32,9 @@ from holobeam.studies.knowledge import (
     track_of,
 )
 from holobeam.studies.source import Source
+from holobeam.studies.train_unit import train_unit
+from holobeam.studies.trainings import Training
+from holobeam.studies.versions import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,8 +44,6 @@ WINDOW = 0.2
 
 MOST_SOLVES = 1000
 """Solves that one repeat consists of at most."""
-
-PACKAGES = ("holobeam", "torch", "numba", "numpy")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Made:
         Why the solver can't serve, or an empty text.
     contended
         Whether other work ran beside what was timed.
+    beside
+        Contents of further files, by path in the folder: weights, and times of their making.
     """
 
     content: bytes
@@ -67,6 +71,7 @@ class Made:
     seconds: float
     unsupported: str = ""
     contended: bool = False
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def set_up_worker(threads: int = 1) -> None:
@@ -119,6 +124,10 @@ def trial(case: AnyCase, count: int) -> Callable[[], object]:
         method, options = case.solver, dict(case.options)
         return lambda: case.computation.compute(method, options, (0, count), case.seed)
     problem = pose(case, 0, count)
+    if case.training is not None:
+        # The time of a network does not depend on its weights, which may not be there yet.
+        untrained = Learned(network=case.training.recipe.network().eval())
+        return lambda: solve(problem, untrained, seed=case.seed)
     return lambda: answer(case, problem)
 
 
@@ -137,20 +146,46 @@ def pinned(threads: int = 1) -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before[1]
 
 
-def make(unit: Unit | TimingUnit, device: str = "cpu", patience: Patience | None = None) -> Made:
-    """Do one unit of either kind; timings wait for an idle machine while patience lasts.
+def make(
+    unit: AnyUnit,
+    device: str = "cpu",
+    patience: Patience | None = None,
+    trainings: Path | None = None,
+) -> Made:
+    """Do one unit of any kind; timings wait for an idle machine while patience lasts.
+
+    Parameters
+    ----------
+    unit
+        What to do.
+    device
+        Where tensors live.
+    patience
+        What is left to spend on waiting for an idle machine.
+    trainings
+        Folder that weights and checkpoints of trainings are in.
 
     Raises
     ------
     HolobeamError
         If the unit can't be posed or solved.
     """
+    if isinstance(unit, Training):
+        return run_training(unit, device, trainings)
     if isinstance(unit, Unit):
-        return run_unit(unit, device)
-    return run_timing(unit, device, patience)
+        return run_unit(unit, device, trainings)
+    return run_timing(unit, device, patience, trainings)
 
 
-def run_unit(unit: Unit, device: str = "cpu") -> Made:
+def run_training(training: Training, device: str = "cpu", trainings: Path | None = None) -> Made:
+    """Train a network, or go on from its last checkpoint."""
+    begin = time.perf_counter()
+    about = {"versions": versions(), "machine": machine(), "threads": torch.get_num_threads()}
+    content, beside = train_unit(training, device, trainings, about)
+    return Made(content, training.channels, time.perf_counter() - begin, beside=beside)
+
+
+def run_unit(unit: Unit, device: str = "cpu", trainings: Path | None = None) -> Made:
     """Solve the channels of a unit as one batch."""
     begin = time.perf_counter()
     meta = {
@@ -161,7 +196,7 @@ def run_unit(unit: Unit, device: str = "cpu") -> Made:
         "device": device,
     }
     try:
-        table = _table(unit, device)
+        table = _table(unit, device, trainings)
     except UnsupportedError as error:
         content = encode_table(_nothing(), {**meta, "unsupported": str(error)})
         return Made(content, 0, time.perf_counter() - begin, str(error))
@@ -169,10 +204,10 @@ def run_unit(unit: Unit, device: str = "cpu") -> Made:
     return Made(content, unit.stop - unit.start, time.perf_counter() - begin)
 
 
-def _table(unit: Unit, device: str) -> pa.Table:
-    case = unit.case
-    if isinstance(case, ComputedCase):
-        return _computed_rows(unit, case)
+def _table(unit: Unit, device: str, trainings: Path | None) -> pa.Table:
+    if isinstance(unit.case, ComputedCase):
+        return _computed_rows(unit, unit.case)
+    case = unit.case.located(trainings)
     return _rows(unit, judge(unit, case, pose(case, unit.start, unit.stop, device)))
 
 
@@ -248,7 +283,12 @@ def _nothing() -> pa.Table:
     return pa.table({"channel": pa.array([], pa.int32()), "sum_rate": pa.array([], pa.float64())})
 
 
-def run_timing(unit: TimingUnit, device: str = "cpu", patience: Patience | None = None) -> Made:
+def run_timing(
+    unit: TimingUnit,
+    device: str = "cpu",
+    patience: Patience | None = None,
+    trainings: Path | None = None,
+) -> Made:
     """Measure the solve time of a case, with a warm-up that is not counted.
 
     Channels are drawn and the problem is posed before the clock runs. It runs while the machine is
@@ -265,6 +305,8 @@ def run_timing(unit: TimingUnit, device: str = "cpu", patience: Patience | None 
         Where tensors live.
     patience
         What is left to spend on waiting for an idle machine and on more repeats; none by default.
+    trainings
+        Folder that the weights of trainings are in.
     """
     import pyarrow as pa
 
@@ -278,8 +320,10 @@ def run_timing(unit: TimingUnit, device: str = "cpu", patience: Patience | None 
         "threads": torch.get_num_threads(),
     }
     try:
-        problem = pose(unit.case, 0, unit.batch, device)
-        answer(unit.case, problem)
+        case = unit.case.located(trainings)
+        problem = pose(case, 0, unit.batch, device)
+        answer(case, problem)
+        unit = replace(unit, case=case)
         short = _solve_seconds(unit, problem, device, 1)
     except UnsupportedError as error:
         empty = pa.table({"seconds": pa.array([], pa.float64())})
@@ -326,17 +370,6 @@ def _solve_seconds(unit: TimingUnit, problem: AnyProblem, device: str, solves: i
     if device != "cpu":
         torch.cuda.synchronize()
     return (time.perf_counter() - begin) / solves
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def machine() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -85,6 +85,21 @@ def _pretrained(name: str) -> Network:
     return restore(card(name))
 
 
+@lru_cache(maxsize=16)
+def _from_file(path: Path, changed: int, size: int) -> Network:
+    """Network of a file as it was at a time: a solver is made for every batch that is solved."""
+    del changed, size
+    return restore(read_weights(path))
+
+
+def _of_file(path: Path) -> Network:
+    try:
+        about = path.stat()
+    except OSError:
+        return restore(read_weights(path))
+    return _from_file(path, about.st_mtime_ns, about.st_size)
+
+
 def learned(
     name: str = "unrolled-mmse",
     weights: str | Path = "",
@@ -105,7 +120,7 @@ def learned(
         Passes, each from where the last one ended.
     """
     if str(weights).endswith(".safetensors"):
-        network = restore(read_weights(Path(weights)))
+        network = _of_file(Path(weights))
     else:
         network = _pretrained(str(weights) or name)
     return Learned(name=name, network=network, begin=begin, max_iterations=max_iterations)
