@@ -185,7 +185,8 @@ def test_a_start_may_have_any_scale(name, cells):
     assert torch.allclose(ended[0].rates, ended[1].rates, rtol=1e-9)
     assert (ended[0].utility >= first.utility - 1e-9).all()
     size = ended[1].control.abs().square().mean(dim=-2)
-    assert size.max() < 100 and size.min() > 0.01
+    assert size.max() < 100
+    assert size.min() > 0.01
 
 
 @pytest.mark.parametrize("cells", [False, True])
@@ -196,7 +197,7 @@ def test_ggml_spends_its_budget_whatever_the_scale_of_its_start(cells):
     solver = hb.solver("ggml")
     state = solver.step(problem, solver.init(problem, torch.Generator().manual_seed(0)))
     load = problem.load(problem.link(state.control), state.digital)
-    assert (load - 1.0 if cells else load / 3.0 - 1.0).abs().max() < 1e-9
+    assert (load - 1.0).abs().max() < 1e-9
 
 
 # -- refusals ----
@@ -205,11 +206,11 @@ def test_ggml_spends_its_budget_whatever_the_scale_of_its_start(cells):
 def test_power_at_the_feeds_bounds_nothing():
     hardware = frontends.vector_modulators(ANTENNAS, 4)
     for place in ("feeds", "per_rf_chain"):
-        with pytest.raises(InputError, match=f'{place}.*unlimited.*power_at="radiated"'):
+        with pytest.raises(InputError, match=rf'{place}.*unlimited.*power_at="radiated"'):
             _downlink(hardware, power_at=place)
     h = _cells(hardware).h
     for options in ({"power": 1.0}, {"power_per_rf_chain": 1.0}):
-        with pytest.raises(InputError, match='unlimited.*power_at="radiated"'):
+        with pytest.raises(InputError, match=r'unlimited.*power_at="radiated"'):
             MultiCell(h, hardware, **options)
 
 

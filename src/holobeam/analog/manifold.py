@@ -102,7 +102,9 @@ def begin_descent(
     return Descent(q, at, slope, -slope, stride)
 
 
-def conjugate_step(manifold: Manifold, value: Value, gradient: Gradient, descent: Descent) -> Descent:
+def conjugate_step(
+    manifold: Manifold, value: Value, gradient: Gradient, descent: Descent
+) -> Descent:
     """One Polak-Ribiere step with an Armijo search: no channel's objective rises.
 
     The search halves from twice the last accepted step, for each channel on its own; a channel

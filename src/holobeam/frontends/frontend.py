@@ -253,7 +253,7 @@ def vector_modulators(
 
 
 def _branches(antennas: int, rf_chains: int, connection: str) -> tuple[Tensor, int, str]:
-    """Feed, controls per antenna and ending of the name, where each branch has a part of its own."""
+    """Feed, controls per antenna and ending of the name: a part of its own on each branch."""
     check_count("antennas", antennas)
     check_count("rf_chains", rf_chains)
     if check_choice("connection", connection, ("full", "sub")) == "full":

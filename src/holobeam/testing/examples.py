@@ -54,8 +54,8 @@ def _modes_of_one(
     tones = 2 if frontend.feed is None or frontend.feed.ndim == 2 else frontend.feed.shape[0]
     wide = gaussian((batch, tones, users, frontend.antennas), seed).to(dtype)
     flat = wide if frontend.feed is not None and frontend.feed.ndim == 3 else wide[:, :1]
-    places: tuple[PowerAt, PowerAt] = "feeds", "per_rf_chain"
-    feeds, chains = ("radiated", "radiated") if frontend.has_free_gain else places
+    feeds: PowerAt = "radiated" if frontend.has_free_gain else "feeds"
+    chains: PowerAt = "radiated" if frontend.has_free_gain else "per_rf_chain"
     yield Downlink(flat, frontend, snr_db=10.0)
     yield Downlink(flat, frontend, snr_db=10.0, power=2.0, power_at=feeds)
     yield Downlink(wide, frontend, snr_db=10.0, budget="each")
