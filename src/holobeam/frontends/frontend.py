@@ -10,7 +10,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, check_choice, check_count, check_finite
-from holobeam.frontends.element_sets import Circle, ElementSet, Interval, Points
+from holobeam.frontends.element_sets import Circle, ElementSet, Interval, Plane, Points
 from holobeam.frontends.feeds import block_diagonal
 from holobeam.frontends.power_model import (
     DIGITAL_POWER,
@@ -72,6 +72,11 @@ class Frontend:
     def is_digital(self) -> bool:
         """Whether every antenna has a chain of its own and nothing is left to control."""
         return self.feed is None
+
+    @property
+    def has_free_gain(self) -> bool:
+        """Whether controls may be of any size: power at the feeds then bounds nothing."""
+        return isinstance(self.element_set, Plane)
 
     @property
     def antennas(self) -> int:
@@ -219,16 +224,40 @@ def phase_shifters(
     bits
         None for any phase, else ``2 ** bits`` phases.
     """
+    feed, controls, ending = _branches(antennas, rf_chains, connection)
+    element_set: ElementSet = Circle() if bits is None else Points.phases(bits)
+    name = f"phase-shifters{ending}" + ("" if bits is None else f"-{bits}bit")
+    return Frontend(feed, element_set, controls, name, power_model=PHASE_SHIFTER_POWER)
+
+
+def vector_modulators(
+    antennas: int, rf_chains: int, connection: Literal["full", "sub"] = "full"
+) -> Frontend:
+    """Make a network of vector modulators: any gain and any phase on every branch.
+
+    Parameters
+    ----------
+    antennas, rf_chains
+        N and R.
+    connection
+        As for :func:`phase_shifters`.
+
+    Notes
+    -----
+    Gains are relative to what is radiated, so only ``power_at="radiated"`` makes sense. What a
+    modulator draws is not known here: the power model counts nothing until you give one with
+    :meth:`Frontend.with_power_model`.
+    """
+    feed, controls, ending = _branches(antennas, rf_chains, connection)
+    return Frontend(feed, Plane(), controls, f"vector-modulators{ending}")
+
+
+def _branches(antennas: int, rf_chains: int, connection: str) -> tuple[Tensor, int, str]:
+    """Feed, controls per antenna and ending of the name: a part of its own on each branch."""
     check_count("antennas", antennas)
     check_count("rf_chains", rf_chains)
-    connection = check_choice("connection", connection, ("full", "sub"))
-    element_set: ElementSet = Circle() if bits is None else Points.phases(bits)
-    suffix = "" if bits is None else f"-{bits}bit"
-    model = PHASE_SHIFTER_POWER
-    if connection == "full":
-        feed = torch.ones(antennas, rf_chains, dtype=torch.complex128)
-        name = f"phase-shifters{suffix}"
-        return Frontend(feed, element_set, rf_chains, name, power_model=model)
+    if check_choice("connection", connection, ("full", "sub")) == "full":
+        return torch.ones(antennas, rf_chains, dtype=torch.complex128), rf_chains, ""
     if antennas % rf_chains:
         raise InputError(
             "antennas",
@@ -236,8 +265,7 @@ def phase_shifters(
             "a sub-connected array splits its antennas evenly",
         )
     ones = torch.ones(antennas // rf_chains, 1, dtype=torch.complex128)
-    feed = block_diagonal(ones, rf_chains)
-    return Frontend(feed, element_set, 1, f"phase-shifters-sub{suffix}", power_model=model)
+    return block_diagonal(ones, rf_chains), 1, "-sub"
 
 
 def fully_digital(antennas: int) -> Frontend:

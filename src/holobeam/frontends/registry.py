@@ -9,7 +9,14 @@ from importlib.metadata import entry_points
 from holobeam.arrays import Array
 from holobeam.errors import unknown_name
 from holobeam.frontends.feeds import feed_positions, reference_wave, strips_of_array
-from holobeam.frontends.frontend import Frontend, dma, fully_digital, phase_shifters, rhs
+from holobeam.frontends.frontend import (
+    Frontend,
+    dma,
+    fully_digital,
+    phase_shifters,
+    rhs,
+    vector_modulators,
+)
 
 FrontendFactory = Callable[[Array, int], Frontend]
 """Makes a front-end for an array and a number of RF chains."""
@@ -42,6 +49,10 @@ _BUILT_IN: dict[str, tuple[FrontendFactory, str]] = {
     "phase-shifters-sub": (
         lambda a, r: phase_shifters(a.antennas, r, "sub"),
         "each chain drives N / R antennas",
+    ),
+    "vector-modulators": (
+        lambda a, r: vector_modulators(a.antennas, r),
+        "every chain to every antenna, any gain and any phase, radiated power",
     ),
     "digital": (lambda a, r: fully_digital(a.antennas), "a chain behind every antenna"),
 }

@@ -119,6 +119,8 @@ class Unfolded(Solver):
         # What the solver itself can't serve doesn't depend on its step sizes.
         plain = self._ready(f"{self.model}-{self.layers}")
         reason = mismatch(self, problem) or plain.supports(problem)
+        if reason is None and problem.frontend.has_free_gain:
+            return "its step sizes are trained for bounded controls; use vp, wmmse-mo or ggml"
         if reason is None and not str(self.weights) and self._set(problem) not in shipped():
             words = _KINDS[hardware(problem)]
             return (

@@ -97,7 +97,7 @@ class Downlink:
         h = inputs.channels("h", h)
         inputs.frontend_fits(frontend, h)
         frontend = frontend.to(h)
-        place = inputs.power_place(power_at)
+        place = inputs.power_place(power_at, frontend)
         allowed = inputs.power(power, place, h, frontend)
         values: dict[str, Any] = {
             "h": h,

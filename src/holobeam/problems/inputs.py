@@ -78,9 +78,16 @@ def frontend_fits(frontend: Frontend, h: Tensor) -> None:
         )
 
 
-def power_place(value: str) -> PowerAt:
-    """Return where power is counted."""
-    return check_choice("power_at", value, _PLACES)
+def power_place(value: str, frontend: Frontend) -> PowerAt:
+    """Return where power is counted: at what is radiated, where gains are unlimited."""
+    place: PowerAt = check_choice("power_at", value, _PLACES)
+    if place != "radiated" and frontend.has_free_gain:
+        raise InputError(
+            "power_at",
+            f"got {place!r} with {frontend.name}, whose gain is unlimited",
+            'power at the feeds bounds nothing there; use power_at="radiated"',
+        )
+    return place
 
 
 def budget(value: str) -> Budget:

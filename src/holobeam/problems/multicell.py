@@ -109,6 +109,7 @@ class MultiCell:
         allowed, place = cell_inputs.budgets(
             power, power_per_rf_chain, power_at, h, several[0].rf_chains
         )
+        inputs.power_place(place, several[0])
         digital = several[0].is_digital
         values: dict[str, Any] = {
             "h": h,

@@ -13,7 +13,10 @@ _CLOSED = "holobeam.solvers.closed_form:ClosedForm"
 _ALTERNATING = "holobeam.solvers.alternating:Alternating"
 _FACTORS = "holobeam.solvers.factorisation:Factorisation"
 _MSE = "holobeam.solvers.manifold_alternation:WeightedErrorAlternation"
-_CHAINS = "fully connected phase shifters, a chain a stream, one subcarrier, radiated power; cells"
+_CHAINS = (
+    "fully connected phase shifters or vector modulators, a chain a stream, one subcarrier, "
+    "radiated power; cells"
+)
 _BASELINE = "holobeam.solvers.two_stage:HybridBaseline"
 
 BUILT_IN = (
@@ -288,7 +291,7 @@ BUILT_IN = (
         _MSE,
         "WMMSE with Riemannian conjugate gradients over the phases",
         "baseline of the ggml paper; methods 18",
-        "phase shifters",
+        "phase shifters, vector modulators",
     ),
     Entry(
         "mm-altmin",

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from holobeam.analog.manifold import Value, begin_descent, conjugate_step, unit_modulus
+from holobeam.analog.manifold import Manifold, Value, begin_descent, conjugate_step, unit_modulus
 from holobeam.analog.quadratic import Quadratic
 from holobeam.errors import check_choice, check_count
 from holobeam.frontends.element_sets import Circle
@@ -17,7 +17,13 @@ from holobeam.problems.multicell import MultiCell
 from holobeam.solvers.base import EVERY_PROBLEM, AnyProblem, Solver, State, take
 from holobeam.solvers.cells import keep_what_gains
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
-from holobeam.solvers.starts import digital_start, matched_control, random_control, relaxed
+from holobeam.solvers.starts import (
+    balanced,
+    digital_start,
+    matched_control,
+    random_control,
+    relaxed,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +47,13 @@ class WeightedErrorAlternation(PhaseShifterSolver):
 
     Notes
     -----
-    Every block lowers the weighted error: the rate never falls. Source: baselines of the ggml
-    paper; docs/methods.md, section 18.
+    Every block lowers the weighted error: the rate never falls. Of vector modulators gains and
+    phases are moved alike, each chain's gains scaled to a mean square of 1. Source: baselines of
+    the ggml paper; docs/methods.md, section 18.
     """
 
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+    free_gain: ClassVar[bool] = True
 
     name: str = "wmmse-mo"
     max_iterations: int = 100
@@ -54,6 +62,12 @@ class WeightedErrorAlternation(PhaseShifterSolver):
     inner_steps: int = 60
     inner_tolerance: float = 1e-4
     begin: Literal["matched", "random"] = "matched"
+
+    def supports(self, problem: AnyProblem) -> str | None:
+        """Serves phase shifters, and vector modulators by conjugate gradients."""
+        if self.rule == "mm" and problem.frontend.has_free_gain:
+            return "its steps move phases, not gains; use wmmse-mo, ggml or wmmse-cd there"
+        return super().supports(problem)
 
     def init(
         self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
@@ -64,6 +78,7 @@ class WeightedErrorAlternation(PhaseShifterSolver):
         wide = _widened(problem)
         if start is not None:
             point = start.control.to(wide.h.dtype), start.digital.to(wide.h.dtype)
+            point = balanced(*point) if problem.frontend.has_free_gain else point
             return replace(start, memory=point)
         pick = random_control if self.begin == "random" else matched_control
         control = relaxed(problem.frontend.element_set).project(pick(wide, generator))
@@ -86,15 +101,18 @@ class WeightedErrorAlternation(PhaseShifterSolver):
         else:
             control = moved
         digital = wide.digital_step(wide.link(control), weights, digital)
+        if problem.frontend.has_free_gain:
+            control, digital = balanced(control, digital)
         return _judged(problem, wide, control, digital)
 
-    def _moved(self, quadratic: Quadratic, control: Tensor, circle: Circle) -> Tensor:
+    def _moved(self, quadratic: Quadratic, control: Tensor, manifold: Manifold) -> Tensor:
         # Cells are batch entries of the quadratic.
         at = control.flatten(0, -3)
         if self.rule == "mm":
-            at = majorise(quadratic, at, circle, self.inner_steps)
+            assert isinstance(manifold, Circle), "supports lets no other set through"
+            at = majorise(quadratic, at, manifold, self.inner_steps)
         else:
-            at = descend(quadratic, at, circle, self.inner_steps, self.inner_tolerance)
+            at = descend(quadratic, at, manifold, self.inner_steps, self.inner_tolerance)
         return at.view_as(control)
 
 
@@ -162,7 +180,7 @@ def curvature_bound(quadratic: Quadratic) -> Float[Tensor, " batch"]:
 def descend(
     quadratic: Quadratic,
     q: Complex[Tensor, "batch antennas controls"],
-    circle: Circle,
+    manifold: Manifold,
     steps: int,
     tolerance: float,
 ) -> Complex[Tensor, "batch antennas controls"]:
@@ -171,9 +189,9 @@ def descend(
     stride = 0.25 / scale.clamp(min=torch.finfo(scale.dtype).tiny)
     rows = torch.arange(q.shape[0], device=q.device)
     left, found = quadratic, q.clone()
-    run = begin_descent(circle, _value(left), left.gradient, q, stride)
+    run = begin_descent(manifold, _value(left), left.gradient, q, stride)
     for _ in range(steps):
-        new = conjugate_step(circle, _value(left), left.gradient, run)
+        new = conjugate_step(manifold, _value(left), left.gradient, run)
         found[rows] = new.control
         falls = run.value - new.value > tolerance * run.value.abs()
         if not bool(falls.any()):

@@ -22,7 +22,7 @@ from holobeam.solvers.meta_cells import needs_chains_in_every_cell, unit_cells
 from holobeam.solvers.phase_shifters import PhaseShifterSolver
 from holobeam.solvers.reduced import needs_full_connection
 from holobeam.solvers.reduced_loss import unit_problem
-from holobeam.solvers.starts import matched_control, random_control, relaxed
+from holobeam.solvers.starts import balanced, matched_control, modulus, random_control
 
 Judge = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """Loss of what users receive, noise, user weights and beta; and its gradient."""
@@ -58,6 +58,8 @@ class Precoding:
         Weight of the variance of the rates.
     judge
         Value and slope of what is received, :func:`fair_loss` by default.
+    free_gain
+        Whether entries of the analog part may have any size instead of size 1.
     """
 
     h: Complex[Tensor, "*lead rows antennas"]
@@ -65,6 +67,7 @@ class Precoding:
     user_weights: Float[Tensor, "batch users"]
     beta: float
     judge: Judge = fair_loss
+    free_gain: bool = False
 
     def slopes(
         self,
@@ -85,14 +88,19 @@ class Precoding:
         """``dL/dD`` with F held, the power not normalised."""
         return self.slopes(analog, digital)[3]
 
+    def projected(self, z: Tensor) -> Tensor:
+        """Analog part that belongs to an unprojected one."""
+        return z if self.free_gain else torch.sgn(z)
+
     def normalised(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Projected F, scaled D, and the gradients in ``z`` and ``raw`` through both maps.
 
-        ``F = z / |z|`` and ``D = raw / ||F raw||``; gradients are ``dL/dRe + j dL/dIm``.
+        ``F = z / |z|`` (``z`` itself with a free gain) and ``D = raw / ||F raw||``; gradients are
+        ``dL/dRe + j dL/dIm``.
         """
         size = z.abs()
         safe = torch.where(size > 0, size, torch.ones_like(size))
-        analog = torch.where(size > 0, z / safe, torch.ones_like(z))
+        analog = z if self.free_gain else torch.where(size > 0, z / safe, torch.ones_like(z))
         radiated = analog @ raw
         power = radiated.abs().square().sum(dim=(-2, -1))
         scale = torch.where(power > 0, power, torch.ones_like(power)).rsqrt()[..., None, None]
@@ -102,6 +110,8 @@ class Precoding:
         loss = along * scale**3
         of_raw = scale * of_digital - loss * (analog.mH @ radiated)
         of_analog = self.h.mH @ (w @ digital.mH) - loss * (radiated @ raw.mH)
+        if self.free_gain:
+            return analog, digital, of_analog, of_raw
         outward = (of_analog * analog.conj()).real
         return analog, digital, (of_analog - outward * analog) / safe, of_raw
 
@@ -162,6 +172,7 @@ class MetaPrecoding(PhaseShifterSolver):
     """
 
     problems: ClassVar[tuple[type, ...]] = EVERY_PROBLEM
+    free_gain: ClassVar[bool] = True
 
     name: str = "ggml"
     max_iterations: int = 500
@@ -180,7 +191,7 @@ class MetaPrecoding(PhaseShifterSolver):
     begin: Literal["random", "matched"] = "random"
 
     def supports(self, problem: AnyProblem) -> str | None:
-        """Serves fully connected phase shifters with a chain for each stream."""
+        """Serves fully connected phase shifters (vector modulators), a chain for each stream."""
         connected = (
             needs_chains_in_every_cell if isinstance(problem, MultiCell) else needs_full_connection
         )
@@ -209,6 +220,8 @@ class MetaPrecoding(PhaseShifterSolver):
             digital = _forced(problem, problem.link(control))
         else:
             control, digital = start.control, start.digital
+            if problem.frontend.has_free_gain:
+                control, digital = balanced(control, digital)
         features = [self._features((*lead, size), generator, like) for size in sizes]
         memory = self._memory(problem, (control, digital), networks, features)
         link = problem.link(control)
@@ -255,13 +268,15 @@ class MetaPrecoding(PhaseShifterSolver):
         lead, rows, columns = _sizes(problem)
         # F has modulus 1 whatever the feed; its size goes into the digital part.
         analog = problem.analog(control).reshape(*lead, rows, problem.chains)
-        amplitude = amplitude / analog.abs().mean(dim=(-2, -1))
+        free = problem.frontend.has_free_gain
+        size = (_feed(problem) if free else analog).abs().mean(dim=(-2, -1))
+        amplitude = amplitude / size
         first = digital.reshape(*lead, problem.chains, columns) / amplitude[..., None, None]
         order = places.argsort(dim=-1).unsqueeze(-2).expand_as(first)
         first = first.to(problem.h.dtype).gather(-1, order)
         return Memory(
-            loss=loss,
-            analog=torch.sgn(analog),
+            loss=replace(loss, free_gain=free),
+            analog=analog / size[..., None, None] if free else torch.sgn(analog),
             digital=first,
             amplitude=amplitude,
             places=places,
@@ -284,7 +299,7 @@ class MetaPrecoding(PhaseShifterSolver):
         )
         change, analog_hidden = memory.analog_network(analog_in)
         z = memory.analog + from_features(change, rows, chains)
-        analog = torch.sgn(z)
+        analog = loss.projected(z)
         digital_in = self._fed(
             memory.digital_features, loss.digital_gradient(analog, memory.digital)
         )
@@ -313,8 +328,7 @@ class MetaPrecoding(PhaseShifterSolver):
         return features if self.noise_input else features + as_features(gradient)
 
     def _state(self, problem: AnyProblem, analog: Tensor, digital: Tensor, memory: Memory) -> State:
-        circle = relaxed(problem.frontend.element_set)
-        control = circle.radius * analog * torch.sgn(_feed(problem)).conj()
+        control = modulus(problem.frontend.element_set) * analog * torch.sgn(_feed(problem)).conj()
         columns = memory.places.unsqueeze(-2).expand_as(digital)
         scaled = memory.amplitude[..., None, None] * digital.gather(-1, columns)
         scaled = scaled.reshape(problem.shapes["digital"])

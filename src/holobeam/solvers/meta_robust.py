@@ -40,6 +40,7 @@ class RobustMetaPrecoding(MetaPrecoding):
     """
 
     problems: ClassVar[tuple[type, ...]] = (Downlink,)
+    free_gain: ClassVar[bool] = False
 
     name: str = "ggml-imcsi"
     delta: float | None = None

@@ -1,9 +1,12 @@
-"""What the solvers for phase shifters share: whom they serve, and how phases are rounded."""
+"""What the solvers for phase shifters share: whom they serve, and how phases are rounded.
+
+Some of them also serve vector modulators, whose controls are any complex numbers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Complex
 from torch import Tensor
@@ -28,6 +31,11 @@ def needs_phase_shifters(problem: AnyProblem) -> str | None:
     """Reason why a method for unit-modulus controls can't serve a front-end."""
     if problem.frontend.is_digital:
         return "it designs phase shifters, not a fully digital array; use wmmse-digital there"
+    if problem.frontend.has_free_gain:
+        return (
+            f"it designs phase shifters, not {problem.frontend.name}, whose gain is free; use "
+            "wmmse-mo, ggml or wmmse-cd there"
+        )
     circle = relaxed(problem.frontend.element_set)
     if not isinstance(circle, Circle) or circle.centre != 0:
         return f"it designs phase shifters, not {problem.frontend.name}; use vp or wmmse-cd there"
@@ -58,8 +66,13 @@ class PhaseShifterSolver(Solver):
     the digital part is re-optimised with them.
     """
 
+    free_gain: ClassVar[bool] = False
+    """Whether controls on the plane (vector modulators) are served, too."""
+
     def supports(self, problem: AnyProblem) -> str | None:
         """Serves phase shifters: any phase or stepped, every connection, OFDM."""
+        if self.free_gain and problem.frontend.has_free_gain:
+            return None
         return needs_phase_shifters(problem)
 
     def refiner(self) -> Solver:

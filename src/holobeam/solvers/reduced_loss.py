@@ -13,7 +13,7 @@ from holobeam.digital.link import solve_small
 from holobeam.digital.rate_gradient import fair_loss
 from holobeam.problems.downlink import Downlink
 from holobeam.solvers.base import State, take
-from holobeam.solvers.starts import relaxed
+from holobeam.solvers.starts import modulus
 
 _WIDE = torch.complex128
 
@@ -52,7 +52,7 @@ def unit_problem(problem: Downlink) -> UnitProblem:
     gain = rows.abs().square().mean(dim=(1, 2))
     gain = torch.where(gain > 0, gain, torch.ones_like(gain))
     power = problem.power.double()
-    feed = problem.frontend.scaled_feed() * relaxed(problem.frontend.element_set).radius
+    feed = problem.frontend.scaled_feed() * modulus(problem.frontend.element_set)
     return UnitProblem(
         (rows * gain.rsqrt()[:, None, None]).to(problem.h.dtype),
         level[:, 0] / (power * gain),

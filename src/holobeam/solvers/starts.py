@@ -13,7 +13,7 @@ from holobeam.analog.accelerated import separable_descent
 from holobeam.analog.quadratic import Quadratic
 from holobeam.digital.link import Link, inverse_metric, widen
 from holobeam.digital.zero_forcing import regularised_zero_forcing
-from holobeam.frontends.element_sets import Circle, Interval, Points
+from holobeam.frontends.element_sets import Circle, Interval, Plane, Points
 from holobeam.frontends.frontend import fully_digital
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.multicell import MultiCell
@@ -80,6 +80,23 @@ def relaxed(element_set: Any) -> Any:
     return element_set if relaxation is None else relaxation()
 
 
+def modulus(element_set: Any) -> float:
+    """Size of the controls of phase shifters; 1 on the plane, where a start has that size."""
+    radius: float = 1.0 if isinstance(element_set, Plane) else relaxed(element_set).radius
+    return radius
+
+
+def balanced(control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale the gains of each chain to a mean square of 1 and let the digital part make up for it.
+
+    For controls on the plane: the product stays what it is, and both parts of order one.
+    """
+    square = control.abs().square().mean(dim=-2, keepdim=True)
+    size = torch.where(square > 0, square, torch.ones_like(square)).sqrt()
+    rows = size.mT.unsqueeze(1) if control.ndim == 3 else size.mT
+    return control / size, digital * rows
+
+
 def principal_directions(problem: Downlink) -> Complex[Tensor, "batch users antennas"]:
     """Best single beam of each user over the band, unit modulus per entry, best SNR first.
 
@@ -134,7 +151,8 @@ def matched_control(
     if frontend.controls == 1:
         wanted = wanted.sum(dim=2, keepdim=True)
     # Far outside every bounded set, so that its projection depends on the direction alone.
-    control: Tensor = element_set.project(1e6 * torch.sgn(wanted))
+    far = 1.0 if isinstance(element_set, Plane) else 1e6
+    control: Tensor = element_set.project(far * torch.sgn(wanted))
     return control
 
 

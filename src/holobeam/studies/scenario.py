@@ -21,7 +21,14 @@ from holobeam.frontends.feeds import (
     reference_wave,
     strips_of_array,
 )
-from holobeam.frontends.frontend import Frontend, dma, fully_digital, phase_shifters, rhs
+from holobeam.frontends.frontend import (
+    Frontend,
+    dma,
+    fully_digital,
+    phase_shifters,
+    rhs,
+    vector_modulators,
+)
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.inputs import Budget, PowerAt, Utility
 from holobeam.problems.multicell import MultiCell
@@ -109,6 +116,16 @@ class PhaseShifters(FrontendTable):
         return phase_shifters(source.array.antennas, self.rf_chains, self.connection, self.bits)
 
 
+class VectorModulators(FrontendTable):
+    """Vector modulators, fully or sub-connected."""
+
+    kind: Literal["vector-modulators"]
+    connection: Literal["full", "sub"] = "full"
+
+    def _bare(self, source: Source) -> Frontend:
+        return vector_modulators(source.array.antennas, self.rf_chains, self.connection)
+
+
 class Digital(FrontendTable):
     """A chain behind every antenna."""
 
@@ -129,7 +146,8 @@ class Registered(FrontendTable):
 
 
 FrontendChoice = Annotated[
-    Surface | Metasurface | PhaseShifters | Digital | Registered, Field(discriminator="kind")
+    Surface | Metasurface | PhaseShifters | VectorModulators | Digital | Registered,
+    Field(discriminator="kind"),
 ]
 
 

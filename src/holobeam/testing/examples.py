@@ -12,6 +12,7 @@ from holobeam.arrays import upa
 from holobeam.frontends import registry
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems.downlink import Downlink
+from holobeam.problems.inputs import PowerAt
 from holobeam.problems.multicell import MultiCell
 
 
@@ -24,6 +25,8 @@ def example_problems(
     seed: int = 0,
 ) -> tuple[Downlink, ...]:
     """Small problems in every power mode, for every front-end given.
+
+    Where gains are unlimited, only radiated power counts.
 
     Parameters
     ----------
@@ -51,10 +54,12 @@ def _modes_of_one(
     tones = 2 if frontend.feed is None or frontend.feed.ndim == 2 else frontend.feed.shape[0]
     wide = gaussian((batch, tones, users, frontend.antennas), seed).to(dtype)
     flat = wide if frontend.feed is not None and frontend.feed.ndim == 3 else wide[:, :1]
+    feeds: PowerAt = "radiated" if frontend.has_free_gain else "feeds"
+    chains: PowerAt = "radiated" if frontend.has_free_gain else "per_rf_chain"
     yield Downlink(flat, frontend, snr_db=10.0)
-    yield Downlink(flat, frontend, snr_db=10.0, power=2.0, power_at="feeds")
+    yield Downlink(flat, frontend, snr_db=10.0, power=2.0, power_at=feeds)
     yield Downlink(wide, frontend, snr_db=10.0, budget="each")
-    yield Downlink(wide, frontend, noise_power=0.1, power_at="per_rf_chain")
+    yield Downlink(wide, frontend, noise_power=0.1, power_at=chains)
 
 
 def gaussian(shape: tuple[int, ...], seed: int) -> Complex[Tensor, "..."]:
@@ -125,8 +130,12 @@ def _modes_of_many(
     near = torch.eye(size[1], dtype=torch.bool)[:, :, None, None, None]
     h = torch.where(near, h, 0.1**0.5 * h).to(dtype)
     several = min(2, size[4])
-    yield MultiCell(h, frontend, noise_power=0.1, power_per_rf_chain=0.5)
-    yield MultiCell(h, frontend, noise_power=0.1, power=1.0, streams=several)
+    if frontend.has_free_gain:
+        yield MultiCell(h, frontend, noise_power=0.1, power=2.0, power_at="radiated")
+        yield MultiCell(h, frontend, power=1.0, power_at="radiated", streams=several)
+    else:
+        yield MultiCell(h, frontend, noise_power=0.1, power_per_rf_chain=0.5)
+        yield MultiCell(h, frontend, noise_power=0.1, power=1.0, streams=several)
     yield MultiCell(h, frontend, noise_power=0.1, power=1.0, power_at="radiated")
 
 
