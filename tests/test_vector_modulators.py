@@ -1,6 +1,7 @@
 """Vector modulators: controls of any gain and phase, which reach what a digital array reaches."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from holobeam.errors import InputError, UnsupportedError
 from holobeam.frontends import LOSSLESS, Plane
 from holobeam.solvers.meta import Precoding
 from holobeam.solvers.starts import balanced
+from holobeam.studies.scenario import VectorModulators
 from holobeam.testing import gaussian
 
 ANTENNAS, USERS = 12, 3
@@ -253,6 +255,9 @@ def test_the_front_end_by_name():
     assert torch.equal(sub.feed, frontends.phase_shifters(12, 3, "sub").feed)
     # Nobody's figure is cited for what a modulator draws.
     assert built.power_model == LOSSLESS
+    table = VectorModulators(kind="vector-modulators", rf_chains=3, connection="sub")
+    in_study = table.build(SimpleNamespace(array=upa((4, 3))))
+    assert (in_study.name, in_study.antennas, in_study.rf_chains) == (sub.name, 12, 3)
     with pytest.raises(InputError, match="12 is not a multiple of rf_chains=5"):
         frontends.vector_modulators(12, 5, "sub")
 
