@@ -34,10 +34,10 @@ studies: $(VENV)/.installed  ## Every study at publication size: about 47 core-h
 	$(BIN)/holobeam report $(STUDIES_OUT)/full
 
 test: $(VENV)/.developed  ## Fast tests.
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.developed  ## Tests that take minutes.
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
 
 lint: $(VENV)/.developed  ## Style, types and the direction of imports.
 	$(BIN)/ruff check .
