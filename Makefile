@@ -34,7 +34,7 @@ studies: $(VENV)/.installed  ## Every study at publication size: about 47 core-h
 	$(BIN)/holobeam report $(STUDIES_OUT)/full
 
 test: $(VENV)/.developed  ## Fast tests.
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: $(VENV)/.developed  ## Tests that take minutes.
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
