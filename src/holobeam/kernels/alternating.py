@@ -22,7 +22,7 @@ from holobeam.kernels.blocks import (
     sweep,
     weigh,
 )
-from holobeam.kernels.cpu import FAST, compiled, project, spread
+from holobeam.kernels.cpu import FAST, project, run_loop
 from holobeam.kernels.record import passed
 
 
@@ -192,15 +192,7 @@ def alternate(channels: Channels, point: Point, best: Best, plan: Plan, threads:
         ``(B,)`` iterations done; negative where the channel converged at the last of them.
     """
     batch, users, antennas = channels.h.shape
-    steps = np.zeros(batch, dtype=np.int64)
     terms = users * (4 * channels.feed.shape[1] + 8)
     cost = batch * antennas * len(plan.factors) * terms * 2e-9
-    # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(channels), tuple(point), tuple(best), tuple(plan)
-    loop = compiled(_loop, (*parts, steps, 0, batch))
-
-    def work(first: int, last: int) -> None:
-        loop(*parts, steps, first, last)
-
-    spread(work, batch, cost, threads)
-    return steps
+    return run_loop(_loop, parts, batch, cost, threads)

@@ -15,7 +15,7 @@ from numba import njit
 
 from holobeam.kernels import cells
 from holobeam.kernels.blocks import branches, scaled, solve, sweep
-from holobeam.kernels.cpu import FAST, compiled, project, spread
+from holobeam.kernels.cpu import FAST, project, run_loop
 from holobeam.kernels.factored import LANES, rooms, sweep_rows
 from holobeam.kernels.record import passed
 
@@ -314,14 +314,7 @@ def alternate(channels: Channels, point: Any, best: Any, plan: Plan, threads: in
         ``(B,)`` iterations done; negative where the channel converged at the last of them.
     """
     batch, n_l, users, _, antennas = channels.h.shape
-    steps = np.zeros(batch, dtype=np.int64)
     columns = users * channels.streams
     cost = batch * len(plan.factors) * n_l * antennas * plan.sweeps * columns * columns * 2e-9
     parts = tuple(channels), tuple(point), tuple(best), tuple(plan)
-    loop = compiled(_loop, (*parts, steps, 0, batch))
-
-    def work(first: int, last: int) -> None:
-        loop(*parts, steps, first, last)
-
-    spread(work, batch, cost, threads)
-    return steps
+    return run_loop(_loop, parts, batch, cost, threads)

@@ -324,6 +324,28 @@ def spread(work: Any, batch: int, cost: float, threads: int) -> None:
         list(pool.map(work, edges[:-1], edges[1:]))
 
 
+def run_loop(
+    loop: Any, parts: tuple[tuple[Any, ...], ...], batch: int, cost: float, threads: int
+) -> Any:
+    """Run a compiled ``loop(*parts, steps, first, last)`` over the batch, in place.
+
+    ``parts`` are plain tuples: the compiled code is then the same whatever classes they come from.
+
+    Returns
+    -------
+    array
+        ``(B,)`` steps done, as the loop counts them.
+    """
+    steps = np.zeros(batch, dtype=np.int64)
+    ready = compiled(loop, (*parts, steps, 0, batch))
+
+    def work(first: int, last: int) -> None:
+        ready(*parts, steps, first, last)
+
+    spread(work, batch, cost, threads)
+    return steps
+
+
 def coordinate_sweep(
     y: Any,
     residual: Any,

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
-from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, compiled, project, spread
+from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, project, run_loop
 from holobeam.kernels.lanes import (
     conditions,
     drain,
@@ -350,16 +350,8 @@ def climb(channels: Channels, point: Point, best: Best, plan: Plan, threads: int
     """
     batch, users, antennas = channels.h.shape
     chains, controls = channels.feed.shape[1], point.control.shape[2]
-    steps = np.zeros(batch, dtype=np.int64)
     cost = (
         batch * antennas * len(plan.sizes) * (chains * (2 * users + chains) + 8 * controls) * 1e-9
     )
-    # Plain tuples: the compiled code is then the same whatever these classes are called.
     parts = tuple(channels), tuple(point), tuple(best), tuple(plan)
-    loop = compiled(_loop, (*parts, steps, 0, batch))
-
-    def work(first: int, last: int) -> None:
-        loop(*parts, steps, first, last)
-
-    spread(work, batch, cost, threads)
-    return steps
+    return run_loop(_loop, parts, batch, cost, threads)

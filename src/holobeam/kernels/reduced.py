@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.cpu import FAST, compiled, run_loop, spread
 from holobeam.kernels.limited_memory import direct, dot, unroll
 from holobeam.kernels.reduced_loss import answer, equal_rows, evaluate, make_room
 
@@ -193,16 +193,9 @@ def search(channels: Channels, point: Point, best: Any, idle: Any, plan: Plan, t
     """
     batch, users, antennas = channels.h_re.shape
     chains = channels.phases.shape[1]
-    steps = np.zeros(batch, dtype=np.int64)
     cost = batch * antennas * chains * plan.iterations * (4 * users + 4 * chains + 60) * 1e-9
     parts = tuple(channels), tuple(point), (best, idle), tuple(plan)
-    loop = compiled(_loop, (*parts, steps, 0, batch))
-
-    def work(first: int, last: int) -> None:
-        loop(*parts, steps, first, last)
-
-    spread(work, batch, cost, threads)
-    return steps
+    return run_loop(_loop, parts, batch, cost, threads)
 
 
 def start(channels: Channels, point: Point, plan: Plan, threads: int) -> None:
