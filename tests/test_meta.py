@@ -1,6 +1,7 @@
 """ggml: gradient forms, one step against autograd and torch.optim, and what it may not do."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,37 @@ def test_networks_train_as_torch_modules_do():
     assert (network.outer.bias[1] - module[2].bias).abs().max() < 1e-10
 
 
+def follow(solver, problem, state, networks, optimisers, rounds):
+    """Do the algorithm as its authors wrote it on channel 1, and hold every step against it."""
+    memory = state.memory
+    h, noise = memory.loss.h[1:], memory.loss.noise[1:]  # users by gain, in their own unit
+    of_digital, of_analog = networks
+    f0, d0 = (x[1:].clone().requires_grad_() for x in (memory.analog, memory.digital))
+    last = d0.detach()
+    for _ in range(rounds):
+        if not solver.accumulate:
+            f0.grad = d0.grad = None
+        written_out(h, f0, last, noise, 0.2).backward()
+        z = f0 + from_features(of_analog(as_features(f0.grad)), 16, 3)
+        analog = z / z.abs()
+        written_out(h, analog.detach(), d0, noise, 0.2).backward()
+        raw = d0 + from_features(of_digital(as_features(d0.grad)), 3, 3)
+        digital = raw / torch.linalg.norm(analog @ raw)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        outer = written_out(h, analog, digital, noise, 0.2)
+        outer.backward(retain_graph=True)
+        outer.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        last = digital.detach()
+        state = solver.step(problem, state)
+        assert (state.control[1] - analog[0]).abs().max() < 1e-7
+        assert (state.memory.last[1] - last[0]).abs().max() < 1e-7
+        rates = problem.rates(problem.link(state.control), state.digital)[1].mean()
+        assert rates == pytest.approx(-float(written_out(h, analog, digital, noise, 0.0).detach()))
+
+
 @pytest.mark.parametrize("accumulate", [True, False])
 def test_iterations_of_the_authors_algorithm(accumulate):
     """The whole loop with autograd, leaf gradients that pile up, and torch.optim.Adam."""
@@ -111,31 +143,7 @@ def test_iterations_of_the_authors_algorithm(accumulate):
     optimisers = [
         torch.optim.Adam(m.parameters(), lr=r) for m, r in zip(modules, (1e-3, 1.5e-3), strict=True)
     ]
-    h, noise = memory.loss.h[1:], memory.loss.noise[1:]  # users by gain, in their own unit
-    f0, d0 = (x[1:].clone().requires_grad_() for x in (memory.analog, memory.digital))
-    last = d0.detach()
-    for _ in range(12):
-        if not accumulate:
-            f0.grad = d0.grad = None
-        written_out(h, f0, last, noise, 0.2).backward()
-        z = f0 + from_features(modules[1](as_features(f0.grad)), 16, 3)
-        analog = z / z.abs()
-        written_out(h, analog.detach(), d0, noise, 0.2).backward()
-        raw = d0 + from_features(modules[0](as_features(d0.grad)), 3, 3)
-        digital = raw / torch.linalg.norm(analog @ raw)
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        outer = written_out(h, analog, digital, noise, 0.2)
-        outer.backward(retain_graph=True)
-        outer.backward()
-        for optimiser in optimisers:
-            optimiser.step()
-        last = digital.detach()
-        state = solver.step(problem, state)
-        assert (state.control[1] - analog[0]).abs().max() < 1e-7
-        assert (state.memory.last[1] - last[0]).abs().max() < 1e-7
-        rates = problem.rates(problem.link(state.control), state.digital)[1].mean()
-        assert rates == pytest.approx(-float(written_out(h, analog, digital, noise, 0.0).detach()))
+    follow(solver, problem, state, modules, optimisers, rounds=12)
 
 
 def test_best_iterate_counts_unless_the_last_is_asked_for():
@@ -230,29 +238,8 @@ def test_iterations_with_splines_are_those_of_autograd(accumulate):
     def run(pair, x):
         return branches(basis, branches(basis, x) @ pair[0].mT) @ pair[1].mT
 
-    h, noise = memory.loss.h[1:], memory.loss.noise[1:]
-    f0, d0 = (x[1:].clone().requires_grad_() for x in (memory.analog, memory.digital))
-    last = d0.detach()
-    for _ in range(8):
-        if not accumulate:
-            f0.grad = d0.grad = None
-        written_out(h, f0, last, noise, 0.2).backward()
-        z = f0 + from_features(run(pairs[1], as_features(f0.grad)), 16, 3)
-        analog = z / z.abs()
-        written_out(h, analog.detach(), d0, noise, 0.2).backward()
-        raw = d0 + from_features(run(pairs[0], as_features(d0.grad)), 3, 3)
-        digital = raw / torch.linalg.norm(analog @ raw)
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        outer = written_out(h, analog, digital, noise, 0.2)
-        outer.backward(retain_graph=True)
-        outer.backward()
-        for optimiser in optimisers:
-            optimiser.step()
-        last = digital.detach()
-        state = solver.step(problem, state)
-        assert (state.control[1] - analog[0]).abs().max() < 1e-7
-        assert (state.memory.last[1] - last[0]).abs().max() < 1e-7
+    networks = [partial(run, pair) for pair in pairs]
+    follow(solver, problem, state, networks, optimisers, rounds=8)
 
 
 def test_splines_as_networks_are_one_name_or_one_option():

@@ -40,6 +40,7 @@ def test_knowing_the_channel_is_the_limit_of_one_sample():
     problem, _ = city()
     one = hb.solve(problem, two_timescale(problem.h.unsqueeze(0), 1))
     full = hb.solve(problem, "vp")
+    # Last digits of torch's products go by where memory lies: not the same bits in every process.
     assert torch.allclose(one.control, full.control, rtol=0, atol=1e-12)
     assert bool((one.sum_rate >= full.sum_rate * 0.999).all())
 
