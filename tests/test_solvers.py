@@ -214,6 +214,13 @@ def test_status_tells_how_it_ended():
     assert all(status.message for status in Status)
 
 
+@pytest.mark.parametrize("name", ["mrt", "zf", "rzf", "zf-water-filling"])
+def test_a_closed_form_has_nothing_left_to_iterate(name):
+    plain, pressed = hb.solve(PROBLEM, name), hb.solve(PROBLEM, name, max_iterations=3)
+    assert torch.equal(plain.digital, pressed.digital)
+    assert pressed.status.tolist() == [Status.CONVERGED] * 3
+
+
 def test_frozen_channels_stay_where_they_are():
     """Channels that converge early are not moved by those that go on."""
     solver = hb.solver("mmse", max_iterations=400, tolerance=1e-4)

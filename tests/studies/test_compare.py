@@ -22,6 +22,21 @@ def test_points_solved_together_equal_points_solved_alone(source):
     assert solution.rates.shape == (10, 2)
 
 
+@pytest.mark.parametrize("name", ["zf", "mmse"])
+def test_one_channel_warms_up_before_the_clock_runs(source, monkeypatch, name):
+    seen = []
+
+    def noted(problem, *args, **options):
+        seen.append(problem.batch)
+        return hb.solve(problem, *args, **options)
+
+    monkeypatch.setattr("holobeam.studies.compare.solve", noted)
+    frontend = hb.frontends.build("digital", source.array, 2)
+    results, solution = run(source.h, Contestant(frontend, name), [0.0, 10.0], source.problem)
+    assert seen == [1, 10]
+    assert results[0].seconds == pytest.approx(solution.seconds / 10)
+
+
 def test_rows_are_sorted_and_paired(source):
     frontends = [hb.frontends.build(name, source.array, 2) for name in ("digital", "rhs")]
     pairs, left_out = contestants(

@@ -98,7 +98,9 @@ class Solver:
         raise NotImplementedError
 
     def step(self, problem: AnyProblem, state: State) -> State:
-        """One iteration: pure and differentiable."""
+        """One iteration: pure and differentiable; a closed form has nothing left to do."""
+        if self.closed_form:
+            return state
         raise NotImplementedError
 
     def advance(self, problem: AnyProblem, state: State, count: int) -> State:
