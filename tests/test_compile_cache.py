@@ -1,5 +1,6 @@
 """Kernels are compiled once a machine, also when several processes are first at the same time."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holobeam.kernels import cpu
+from holobeam.kernels import cpu, options
 
 # Two shapes of the specialised sweep and the generic one: versions of one function.
 _SOLVE = """
@@ -18,11 +19,22 @@ h = torch.randn(2, users, 64, dtype=torch.complex128, generator=torch.Generator(
 frontend = hb.frontends.build("rhs", hb.arrays.upa((8, 8)), users)
 problem = hb.Downlink(h, frontend, noise_power=0.1, power_at="per_rf_chain")
 rates = hb.solve(problem, "wmmse-cd", max_iterations=5).sum_rate
-print(*(f"{float(r):.12f}" for r in rates))
+print(*(float(r).hex() for r in rates))
+"""
+
+_SETTLE = """
+import sys
+import numpy as np
+from holobeam.kernels import budget
+rng = np.random.default_rng(0)
+feed, q = np.exp(1j * rng.random((9, 2))), rng.random((32, 9, 1)) + 0j
+v = rng.normal(size=(32, int(sys.argv[1]), 2)) + 1j * rng.normal(size=(32, 2, 2))
+budget.settle(feed, q, v, np.ones(32), 0, np.array([0, 1], complex), False, 1)
+print(*(number.hex() for number in v.real.ravel()))
 """
 
 
-def _start(users, cache=None):
+def _start(users, cache=None, script=_SOLVE):
     root = Path(__file__).parents[1]
     environment = {
         **os.environ,
@@ -30,7 +42,7 @@ def _start(users, cache=None):
         "PYTHONPATH": os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")]),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", _SOLVE, str(users)],
+        [sys.executable, "-c", script, str(users)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
 
@@ -39,6 +51,40 @@ def _finish(process):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
+
+
+@pytest.mark.slow
+def test_what_a_process_compiled_itself_gives_the_bits_of_what_it_finds(tmp_path):
+    # The settling of powers alone: in it the copies of one function once differed.
+    fresh = _finish(_start(2, tmp_path, _SETTLE))
+    assert len(fresh.split()) > 10
+    assert _finish(_start(2, tmp_path, _SETTLE)) == fresh
+
+
+def test_every_kernel_says_how_it_is_compiled():
+    # What is left open is taken over from whichever caller compiles first.
+    said = {"cache", "nogil", "error_model", "fastmath", "forceinline"}
+    names = {name for name, value in vars(options).items() if name.isupper() and name[0] != "_"}
+    for name in names:
+        choice = vars(options)[name]
+        assert set(choice) - {"inline"} == said, name
+        assert choice["forceinline"] == bool(choice["fastmath"]), name
+    found = 0
+    for path in sorted(Path(cpu.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for call in node.decorator_list:
+                if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "njit"):
+                    assert "njit" not in ast.unparse(call), f"{path.name}: {node.name}"
+                    continue
+                unpacked = {ast.unparse(k.value) for k in call.keywords if k.arg is None}
+                others = {k.arg for k in call.keywords if k.arg is not None}
+                assert len(unpacked) == 1, f"{path.name}: {node.name}"
+                assert unpacked <= names, f"{path.name}: {node.name}"
+                assert others <= {"inline"}, f"{path.name}: {node.name}"
+                found += 1
+    assert found > 150
 
 
 @pytest.mark.slow

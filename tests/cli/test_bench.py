@@ -1,30 +1,12 @@
 """``holobeam bench``: a stranger's way from an exported instance to a record."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from holobeam import cli, frozen
-
-
-@pytest.fixture
-def holobeam(monkeypatch, capsys):
-    """Run the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["holobeam", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
+from holobeam import frozen
 
 
 def test_list(holobeam):

@@ -1,31 +1,11 @@
 """The command line: what it prints, what it refuses, and with which exit code."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import holobeam as hb
-from holobeam import cli
-
-
-@pytest.fixture
-def holobeam(monkeypatch, capsys):
-    """Run the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["holobeam", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
 
 SMALL = ("path-wise", "--shape", "4x4", "-n", 6, "--users", 3, "-r", 3)
 

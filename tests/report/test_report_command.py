@@ -1,12 +1,11 @@
 """The command: where it writes, what it refuses, and what it asserts."""
 
 import shutil
-import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from holobeam import cli
 from holobeam.report.standing import assertions, labels_of, read_standings
 from holobeam.studies.spec import Faster, Order, Steady
 
@@ -15,20 +14,9 @@ GONE = {"problem.snr_db": [99]}
 
 
 @pytest.fixture
-def report(monkeypatch, capsys):
+def report(holobeam):
     """Run `holobeam report` in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["holobeam", "report", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
+    return partial(holobeam, "report")
 
 
 @pytest.fixture

@@ -143,36 +143,48 @@ def solve(
         )
     if save is not None:
         solution.save(save)
-    rate = studies.estimate(solution.sum_rate)
-    counts = torch.bincount(solution.status, minlength=len(solvers.Status)).tolist()
-    summary: dict[str, Any] = {
+    summary = {
         "channels": source.description,
         "frontend": hardware.name,
         "solver": solver,
         "unit": "dBm" if source.physical else "dB SNR",
         "point": given[0],
+        **_found(solution),
+        "saved": None if save is None else str(save),
+    }
+    if as_json:
+        print_json({**summary, "sum_rates": solution.sum_rate.tolist()})
+        return
+    out.print(_overview(source, summary))
+
+
+def _found(solution: solvers.Solution) -> dict[str, Any]:
+    """What one solve found, in the numbers that one reads first."""
+    rate = studies.estimate(solution.sum_rate)
+    counts = torch.bincount(solution.status, minlength=len(solvers.Status)).tolist()
+    return {
         "sum_rate": rate.mean,
         "confidence_95": rate.half_width,
         "worst_user_rate": float(solution.rates.amin(dim=1).mean()),
         "starved": studies.starved_share(solution.rates),
         "iterations": float(solution.iterations.double().mean()),
         "status": {s.name.lower(): n for s, n in zip(solvers.Status, counts, strict=True) if n},
-        "milliseconds_per_channel": 1e3 * solution.seconds / source.h.shape[0],
+        "milliseconds_per_channel": 1e3 * solution.seconds / len(solution.rates),
         "violation": float(solution.violation.max()),
-        "saved": None if save is None else str(save),
     }
-    if as_json:
-        print_json({**summary, "sum_rates": solution.sum_rate.tolist()})
-        return
+
+
+def _overview(source: sources.Source, summary: dict[str, Any]) -> Table:
+    """Table of what one solve found."""
     table = Table(show_header=False, title=source.description, title_justify="left")
     table.add_row(
         "transmit power" if source.physical else "transmit SNR",
-        f"{given[0]:g} {'dBm' if source.physical else 'dB'}",
+        f"{summary['point']:g} {'dBm' if source.physical else 'dB'}",
     )
     for name, value in summary.items():
         if name not in {"channels", "unit", "point"} and value is not None:
             table.add_row(name.replace("_", " "), _plain(value))
-    out.print(table)
+    return table
 
 
 def compare(

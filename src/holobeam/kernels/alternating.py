@@ -22,11 +22,13 @@ from holobeam.kernels.blocks import (
     sweep,
     weigh,
 )
-from holobeam.kernels.cpu import FAST, project, run_loop
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import project, run_loop
+from holobeam.kernels.options import FAST
 from holobeam.kernels.record import passed
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _ahead(q: Any, previous: Any, stride: float, free: bool, kind: int, levels: Any) -> Any:
     """Controls further along their last change, on the element set."""
     ratio = 1.0
@@ -46,7 +48,7 @@ def _ahead(q: Any, previous: Any, stride: float, free: bool, kind: int, levels: 
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _leap(channel: Any, q: Any, v: Any, ahead: Any, reached: float, e: Any, g: Any) -> float:
     """Move to the controls ``ahead`` if they gain after two digital steps; returns the rate."""
     h, feed, noise, alpha, power, radiated = channel
@@ -61,11 +63,14 @@ def _leap(channel: Any, q: Any, v: Any, ahead: Any, reached: float, e: Any, g: A
     found = rate(e_ahead, g_ahead, leapt, noise, alpha, power)
     if not found > reached:
         return reached
-    q[:], v[:], e[:], g[:] = ahead, leapt, e_ahead, g_ahead
+    assign(q, ahead)
+    assign(v, leapt)
+    assign(e, e_ahead)
+    assign(g, g_ahead)
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _move(
     channel: Any, factor: float, e: Any, v: Any, u: Any, w: Any, q: Any, room: Any, elements: Any
 ) -> None:
@@ -80,7 +85,7 @@ def _move(
         normalise(q, v)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:
@@ -106,11 +111,11 @@ def _loop(
             factor, before = factors[step], utility[b]
             if extrapolate and step >= noisy:
                 ahead = _ahead(q[b], previous[b], stride[b], free, kind, levels)
-                previous[b] = q[b]
+                assign(previous[b], q[b])
                 accepted = _leap(channel, q[b], v[b], ahead, before, e, g) > before
                 stride[b] = min(1.5 * stride[b], 50.0) if accepted else max(0.5 * stride[b], 0.5)
             elif extrapolate:
-                previous[b] = q[b]
+                assign(previous[b], q[b])
             weigh(e, g, v[b], noise[b], alpha[b], power[b], factor, u, w)
             digital(e, g, u, w, noise[b], power[b], factor, v[b])
             weigh(e, g, v[b], noise[b], alpha[b], power[b], factor, u, w)

@@ -14,11 +14,10 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.binary import value_of
+from holobeam.kernels.options import EXACT, FAST
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def factor(m: Any, n: int) -> bool:
     """Lower Cholesky factor of the leading block, in place; False where it is not definite."""
     for j in range(n):
@@ -38,7 +37,7 @@ def factor(m: Any, n: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def invert(m: Any, n: int, work: Any, out: Any) -> bool:
     """Inverse of the leading block of ``m`` (destroyed) into ``out``; False if not definite."""
     if not factor(m, n):
@@ -68,7 +67,7 @@ def invert(m: Any, n: int, work: Any, out: Any) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def solve_factored(m: Any, n: int, b: Any) -> None:
     """Solve with the lower factor, ``b`` in place."""
     for i in range(n):
@@ -84,7 +83,7 @@ def solve_factored(m: Any, n: int, b: Any) -> None:
             b[t] -= row[t] * b[i]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def newton_direction(inverse: Any, mean: Any, n: int, mu: float, h: Any, step: Any) -> bool:
     """Newton direction of the barrier function at the given inverse and mean."""
     for i in range(n):
@@ -99,7 +98,7 @@ def newton_direction(inverse: Any, mean: Any, n: int, mu: float, h: Any, step: A
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def evaluate(
     q: Any, s: Any, c: Any, n: int, m: Any, work: Any, inverse: Any, mean: Any
 ) -> tuple[bool, float, float]:
@@ -123,7 +122,7 @@ def evaluate(
     return True, bound, volume
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def climb(
     q: Any,
     c: Any,
@@ -187,7 +186,7 @@ def climb(
     return bound, mu, steps
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def safe_start(q: Any, c: Any, n: int, s: Any) -> None:
     """Diagonal that makes ``Q + diag(s)`` diagonally dominant, means within [-1, 1]."""
     top = 0.0
@@ -202,7 +201,7 @@ def safe_start(q: Any, c: Any, n: int, s: Any) -> None:
         s[i] = 1.01 * s[i] + 0.01 * top + 1e-12 - q[i, i]
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def barrier_batch(q: Any, c: Any, x: Any, accuracy: float, s: Any, span: Any) -> None:
     """Best diagonals of the problems of a span, to ``accuracy`` of the gap to the signs ``x``."""
     n = c.shape[1]

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.options import EXACT
+
 SLACK = 1e-13
 """A flip must gain this much of the terms it is the difference of: rounding must not cycle."""
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def value_of(q: Any, c: Any, x: Any) -> float:
     """Objective of one sign vector."""
     total = 0.0
@@ -27,7 +29,7 @@ def value_of(q: Any, c: Any, x: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def fill_gradient(q: Any, c: Any, x: Any, g: Any) -> None:
     """Half the gradient, ``Q x - c``, into ``g``."""
     for i in range(x.size):
@@ -37,7 +39,7 @@ def fill_gradient(q: Any, c: Any, x: Any, g: Any) -> None:
         g[i] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def flip(q: Any, x: Any, g: Any, i: int) -> None:
     """Change sign ``i`` and keep the gradient: O(n)."""
     step = -2.0 * x[i]
@@ -46,7 +48,7 @@ def flip(q: Any, x: Any, g: Any, i: int) -> None:
         g[j] += step * q[i, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def one_opt(q: Any, c: Any, x: Any, g: Any) -> None:
     """Flip in turn whatever lowers the objective, until nothing does: x and g in place."""
     fill_gradient(q, c, x, g)
@@ -60,7 +62,7 @@ def one_opt(q: Any, c: Any, x: Any, g: Any) -> None:
                 moved = True
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def two_opt(q: Any, c: Any, x: Any, g: Any) -> None:
     """Take the best of all single and pair flips until none lowers the objective."""
     fill_gradient(q, c, x, g)
@@ -85,7 +87,7 @@ def two_opt(q: Any, c: Any, x: Any, g: Any) -> None:
             flip(q, x, g, second)
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _draw(state: Any) -> int:
     """Uniform draw from 0..4 by xorshift: the same on every machine and thread."""
     word = state[0]
@@ -96,7 +98,7 @@ def _draw(state: Any) -> int:
     return int((word >> np.uint64(33)) % np.uint64(5))
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def tabu(q: Any, c: Any, x: Any, g: Any, steps: int) -> float:
     """Tabu search from the 1-opt point of ``x``; x becomes the best point met, returns its value.
 
@@ -131,7 +133,7 @@ def tabu(q: Any, c: Any, x: Any, g: Any, steps: int) -> float:
     return float(value_of(q, c, x))
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _enumerate(q: Any, c: Any, x: Any, g: Any) -> None:
     """Visit all ``2^n`` sign vectors along a Gray code, O(n) each; the best ends in ``x``."""
     n = x.size
@@ -155,7 +157,7 @@ def _enumerate(q: Any, c: Any, x: Any, g: Any) -> None:
 ONE_OPT, TWO_OPT, TABU, BRUTE = 0, 1, 2, 3
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def local_batch(q: Any, c: Any, x: Any, value: Any, kind: int, steps: int, span: Any) -> None:
     """Improve x (B, n) in place by the method ``kind``; values (B,); ``span`` is (first, last)."""
     g = np.empty(x.shape[1])
@@ -171,7 +173,7 @@ def local_batch(q: Any, c: Any, x: Any, value: Any, kind: int, steps: int, span:
         value[b] = value_of(q[b], c[b], x[b])
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _pre_decide(q: Any, c: Any, x: Any) -> None:
     """Entries that every minimiser shares: x becomes their sign, 0 elsewhere.
 
@@ -196,7 +198,7 @@ def _pre_decide(q: Any, c: Any, x: Any) -> None:
                 moved = True
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def pre_decide_batch(q: Any, c: Any, x: Any) -> None:
     """Entries that every minimiser of a problem shares, for a batch: x (B, n), 0 where open."""
     for b in range(x.shape[0]):

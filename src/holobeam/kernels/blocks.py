@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, sweep_one
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import sweep_one
+from holobeam.kernels.options import FAST
 
 _RIDGE = 1e-14
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def link(h: Any, feed: Any, q: Any, e: Any, g: Any, radiated: bool) -> None:
     """``E = H A`` and, where radiated power counts, ``G = A^H A``, else the identity."""
     n_k, n_r, n_c = h.shape[0], feed.shape[1], q.shape[1]
@@ -42,13 +44,13 @@ def link(h: Any, feed: Any, q: Any, e: Any, g: Any, radiated: bool) -> None:
             g[r, s] = g[s, r].conjugate()
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def scaled(factor: float, z: complex) -> complex:
     """``factor z``: numba takes a real factor for a complex one, twice the work."""
     return complex(factor * z.real, factor * z.imag)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def spent(g: Any, v: Any) -> float:
     """Power counted, ``tr(V^H G V)``."""
     total = 0.0
@@ -66,7 +68,7 @@ def spent(g: Any, v: Any) -> float:
     return max(total, 0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rescale(g: Any, v: Any, power: float) -> None:
     """Scale V so that the budget is met with equality."""
     load = spent(g, v) / power
@@ -74,7 +76,7 @@ def rescale(g: Any, v: Any, power: float) -> None:
         v *= 1.0 / np.sqrt(load)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def hear(e: Any, v: Any, t: Any) -> None:
     """``T = E V`` in place: what each user hears of each stream."""
     for k in range(e.shape[0]):
@@ -87,7 +89,7 @@ def hear(e: Any, v: Any, t: Any) -> None:
             t[k, j] = complex(re, im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _signal(t: Any, k: int) -> tuple[float, float]:
     """Power that user k hears of its own stream, and of the others'."""
     own, others = 0.0, 0.0
@@ -100,7 +102,7 @@ def _signal(t: Any, k: int) -> tuple[float, float]:
     return own, others
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def weigh_heard(t: Any, noise: Any, alpha: Any, load: float, factor: float, u: Any, w: Any) -> None:
     """Receivers and weights in place, from what is heard and the power over the budget."""
     if load <= 0.0:
@@ -113,7 +115,7 @@ def weigh_heard(t: Any, noise: Any, alpha: Any, load: float, factor: float, u: A
         w[k] = alpha[k] * total / (others if others > 0.0 else total)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def weigh(
     e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float, factor: float, u: Any, w: Any
 ) -> None:
@@ -123,7 +125,7 @@ def weigh(
     weigh_heard(t, noise, alpha, spent(g, v) / power, factor, u, w)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rate_heard(t: Any, noise: Any, alpha: Any, load: float) -> float:
     """Weighted sum rate in bits/s/Hz, from what is heard and the power over the budget."""
     if load <= 0.0:
@@ -136,7 +138,7 @@ def rate_heard(t: Any, noise: Any, alpha: Any, load: float) -> float:
     return float(total / np.log(2.0))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rate(e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float) -> float:
     """Weighted sum rate in bits/s/Hz, with the budget folded into the noise."""
     t = np.empty((e.shape[0], v.shape[1]), dtype=np.complex128)
@@ -144,7 +146,7 @@ def rate(e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float) -> float:
     return rate_heard(t, noise, alpha, spent(g, v) / power)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def solve(system: Any, right: Any, ridge: float) -> bool:
     """Solve a Hermitian system (lower half given) by Cholesky, both arrays in place.
 
@@ -185,7 +187,7 @@ def solve(system: Any, right: Any, ridge: float) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def keep_finite(new: Any, v: Any) -> None:
     """Take ``new`` for V where it is finite and not all zero."""
     size = 0.0
@@ -193,10 +195,10 @@ def keep_finite(new: Any, v: Any) -> None:
         for k in range(v.shape[1]):
             size += new[r, k].real ** 2 + new[r, k].imag ** 2
     if np.isfinite(size) and size > 0.0:
-        v[:] = new
+        assign(v, new)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def digital(
     e: Any, g: Any, u: Any, w: Any, noise: Any, power: float, factor: float, v: Any
 ) -> None:
@@ -207,7 +209,7 @@ def digital(
     digital_within(e, g, u, w, noise, power, factor, v, (system, new))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def digital_within(
     e: Any, g: Any, u: Any, w: Any, noise: Any, power: float, factor: float, v: Any, room: Any
 ) -> None:
@@ -233,14 +235,14 @@ def digital_within(
         keep_finite(new, v)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def sweep(y: Any, residual: Any, d: Any, rho: Any, z: Any, q: Any, kind: int, levels: Any) -> None:
     """One exact sweep over the controls of one channel, arrays as in :func:`sweep_one`."""
     sizes = (y.shape[0], y.shape[1], d.shape[2], d.shape[3])
     sweep_one(y, residual, d, rho, z, q, kind, levels, 1, sizes)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def normalise(q: Any, v: Any) -> None:
     """Divide amplitudes by their maximum and let V make up for it."""
     top = q.real.max()
@@ -249,7 +251,7 @@ def normalise(q: Any, v: Any) -> None:
         v *= top
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def branches(feed: Any, v: Any, d: Any) -> None:
     """D of the quadratic, ``(N, C, K)`` in place: what each control lets through."""
     controls, chains = d.shape[1], v.shape[0]
@@ -265,7 +267,7 @@ def branches(feed: Any, v: Any, d: Any) -> None:
                 d[n, 0, j] = inner
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def price_of(u: Any, w: Any, noise: Any, power: float, factor: float) -> float:
     """Price of a unit of power, ``sum_k w_k |u_k|^2 sigma_k^2 / P``."""
     price = 0.0
@@ -274,7 +276,7 @@ def price_of(u: Any, w: Any, noise: Any, power: float, factor: float) -> float:
     return price / power
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def quadratic(
     h: Any, feed: Any, e: Any, v: Any, u: Any, w: Any, y: Any, d: Any, residual: Any
 ) -> None:

@@ -15,6 +15,7 @@ from numba import njit
 
 from holobeam.kernels.barrier import climb, evaluate, safe_start
 from holobeam.kernels.binary import tabu, value_of
+from holobeam.kernels.options import EXACT, FAST
 
 ACCURACY = 0.3
 """How far from its optimum the root's diagonal may stay, as a share of the gap.
@@ -33,7 +34,7 @@ FAR_WEIGHT = 0.3
 """What an entry's dearer sign counts, beside its cheaper one, when choosing where to branch."""
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@njit(**FAST)
 def _drop(inverse: Any, free: int, i: int, out: Any, shift: Any) -> None:
     """Inverse of the block without entry ``i`` (the last takes its place) and the mean shifts."""
     last = free - 1
@@ -52,7 +53,7 @@ def _drop(inverse: Any, free: int, i: int, out: Any, shift: Any) -> None:
         target[i] = row[last] - scale * source[last]
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _choose(
     inverse: Any, mean: Any, free: int, room: float, weight: float
 ) -> tuple[int, float, float]:
@@ -79,7 +80,7 @@ def _choose(
     return chosen, nearer, farther
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _walk(
     q: Any,
     c: Any,
@@ -157,7 +158,7 @@ def _walk(
     return best, nodes, bound
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _incumbent(q: Any, c: Any, x: Any, value: float, trial: Any, g: Any, steps: int) -> float:
     """Tabu search from ``trial``; x becomes its result where that is better."""
     found = tabu(q, c, trial, g, steps)
@@ -167,7 +168,7 @@ def _incumbent(q: Any, c: Any, x: Any, value: float, trial: Any, g: Any, steps: 
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def branch_batch(
     q: Any, c: Any, x: Any, value: Any, bound: Any, nodes: Any, limit: int, stop: Any, span: Any
 ) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, compiled, project, spread
+from holobeam.kernels.cpu import compiled, project, spread
+from holobeam.kernels.options import FAST
 
 _TINY = 2.3e-308
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _rounded(array: Any) -> None:
     """Round complex numbers to single precision, in place."""
     for i in range(array.shape[0]):
@@ -25,7 +26,7 @@ def _rounded(array: Any) -> None:
             array[i, j] = complex(np.float32(value.real), np.float32(value.imag))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _controls(feed: Any, q: Any, a: Any, kind: int, levels: Any, single: bool) -> None:
     """Controls onto their set, in place, and the analog beamformer that they make."""
     for n in range(q.shape[0]):
@@ -40,7 +41,7 @@ def _controls(feed: Any, q: Any, a: Any, kind: int, levels: Any, single: bool) -
             a[n, r] = q[n, 0 if shared else r] * feed[n, r]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _radiated(a: Any, v: Any) -> float:
     """``||A V||^2``."""
     total = 0.0
@@ -56,7 +57,7 @@ def _radiated(a: Any, v: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _gross(a: Any, v: Any) -> float:
     """Power that the chains would radiate one by one: what cancels is missing from the true one."""
     total = 0.0
@@ -70,7 +71,7 @@ def _gross(a: Any, v: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _settles(
     feed: Any, q: Any, v: Any, power: Any, kind: int, levels: Any, single: bool, off: Any,
     first: int, last: int,

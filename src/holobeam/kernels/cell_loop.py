@@ -15,12 +15,14 @@ from numba import njit
 
 from holobeam.kernels import cells
 from holobeam.kernels.blocks import branches, scaled, solve, sweep
-from holobeam.kernels.cpu import FAST, project, run_loop
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import project, run_loop
 from holobeam.kernels.factored import LANES, rooms, sweep_rows
+from holobeam.kernels.options import FAST
 from holobeam.kernels.record import passed
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def links(h: Any, feed: Any, q: Any, a: Any, e: Any) -> None:
     """``E = H A`` of every cell, in place; ``a`` ``(R, N)`` is room for one analog beamformer."""
     n_l, users, receivers, antennas = h.shape
@@ -42,7 +44,7 @@ def links(h: Any, feed: Any, q: Any, a: Any, e: Any) -> None:
                     e[cell, u, m, r] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def hear(e: Any, v: Any, u: int, noise: float, own: Any, others: Any) -> None:
     """Own streams of user u ``(M, S)``, and the covariance of what disturbs it (lower half)."""
     n_l, users, receivers, chains = e.shape
@@ -59,7 +61,7 @@ def hear(e: Any, v: Any, u: int, noise: float, own: Any, others: Any) -> None:
                     total += e[cell, u, m, r] * v[cell, r, s]
                 t[m] = total
             if cell == u // per_cell and mine <= s < mine + streams:
-                own[:, s - mine] = t
+                assign(own[:, s - mine], t)
                 continue
             for m in range(receivers):
                 for i in range(m + 1):
@@ -68,11 +70,11 @@ def hear(e: Any, v: Any, u: int, noise: float, own: Any, others: Any) -> None:
         others[m, m] += noise
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def factor_of(own: Any, others: Any, filtered: Any, lower: Any) -> float:
     """``Q^-1 own``, the Cholesky factor of ``I + own^H Q^-1 own``, and the rate in nats."""
     receivers, streams = own.shape
-    filtered[:] = own
+    assign(filtered, own)
     solve(others, filtered, 0.0)
     nats = 0.0
     for i in range(streams):
@@ -90,7 +92,7 @@ def factor_of(own: Any, others: Any, filtered: Any, lower: Any) -> float:
     return max(nats, 0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def weigh(e: Any, v: Any, noise: Any, alpha: Any, factor: float, decoders: Any, root: Any) -> None:
     """Receivers ``(U, M, S)`` and roots of the weights ``(U, S, S)`` of all users, in place."""
     users, receivers, streams = decoders.shape
@@ -121,7 +123,7 @@ def weigh(e: Any, v: Any, noise: Any, alpha: Any, factor: float, decoders: Any, 
                 decoders[u, m, j] = scaled(1.0 / lower[j, j].real, value)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rate(e: Any, v: Any, noise: Any, alpha: Any, streams: int) -> float:
     """Weighted sum rate of all cells in bits/s/Hz."""
     users, receivers = e.shape[1], e.shape[2]
@@ -136,7 +138,7 @@ def rate(e: Any, v: Any, noise: Any, alpha: Any, streams: int) -> float:
     return float(total / np.log(2.0))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def within_limits(v: Any, limit: Any) -> None:
     """Scale the precoder of every cell down until its fullest chain keeps its limit."""
     n_l, chains, columns = v.shape
@@ -150,7 +152,7 @@ def within_limits(v: Any, limit: Any) -> None:
         v[cell] *= 1.0 / np.sqrt(load)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _move(h: Any, feed: Any, e: Any, v: Any, q: Any, weights: Any, room: Any, plan: Any) -> None:
     """Sweep the controls of every cell, given receivers and weights."""
     decoders, root = weights
@@ -174,7 +176,7 @@ def _move(h: Any, feed: Any, e: Any, v: Any, q: Any, weights: Any, room: Any, pl
             sweep(y, residual, d, rho, none, q[cell], kind, levels)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _ahead(q: Any, previous: Any, stride: float, kind: int, levels: Any, out: Any) -> None:
     """Controls further along their last change, on the element set."""
     for cell in range(q.shape[0]):
@@ -186,7 +188,7 @@ def _ahead(q: Any, previous: Any, stride: float, kind: int, levels: Any, out: An
                 out[cell, n, c] = complex(re, im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _leap(
     channel: Any, ahead: Any, q: Any, v: Any, e: Any, a: Any, weights: Any, rows: Any,
     reached: float,
@@ -204,11 +206,13 @@ def _leap(
     found = rate(e_ahead, leapt, noise, alpha, root.shape[1])
     if not found > reached:
         return reached
-    q[:], v[:], e[:] = ahead, leapt, e_ahead
+    assign(q, ahead)
+    assign(v, leapt)
+    assign(e, e_ahead)
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _rooms(
     users: int, receivers: int, streams: int, antennas: int, chains: int, controls: int,
     columns: int,
@@ -227,7 +231,7 @@ def _rooms(
     )
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:
@@ -251,12 +255,12 @@ def _loop(
             factor, before = factors[step], utility[b]
             if extrapolate and step >= noisy:
                 _ahead(q[b], previous[b], stride[b], kind, levels, ahead)
-                previous[b] = q[b]
+                assign(previous[b], q[b])
                 found = _leap(channel, ahead, q[b], v[b], e, a, weights, rows, before)
                 accepted = found > before
                 stride[b] = min(1.5 * stride[b], 50.0) if accepted else max(0.5 * stride[b], 0.5)
             elif extrapolate:
-                previous[b] = q[b]
+                assign(previous[b], q[b])
             weigh(e, v[b], noise[b], alpha[b], factor, decoders, root)
             cells.rows_of_channel(e, decoders, root, limit[b], v[b], visits, still)
             weigh(e, v[b], noise[b], alpha[b], factor, decoders, root)

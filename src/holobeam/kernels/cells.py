@@ -13,10 +13,11 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import scaled
-from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.options import FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def filters(decoders: Any, root: Any, out: Any) -> None:
     """``W^(1/2) U^H`` of every user, ``(U, S, M)`` in place."""
     users, receivers, streams = decoders.shape
@@ -29,7 +30,7 @@ def filters(decoders: Any, root: Any, out: Any) -> None:
                 out[u, s, m] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def whiten(filtered: Any, paths: Any, out: Any) -> None:
     """``filter @ paths`` of every user under one another, ``(U S, width)`` in place."""
     users, streams, receivers = filtered.shape
@@ -43,7 +44,7 @@ def whiten(filtered: Any, paths: Any, out: Any) -> None:
                     row[n] += gain * paths[u, m, n]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def normal_equations(y: Any, root: Any, cell: int, c: Any, d: Any) -> None:
     """``C = Y^H Y`` and ``D = Y^H Z``, Z the roots at the streams of the cell's own users."""
     rows, chains = y.shape
@@ -67,7 +68,7 @@ def normal_equations(y: Any, root: Any, cell: int, c: Any, d: Any) -> None:
             d[r, column] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _settle(t: Any, inverse: float, limit: float, v: Any) -> float:
     """Put one row where it belongs, ``t / C_rr`` within its limit; returns how far it went."""
     size = 0.0
@@ -87,7 +88,7 @@ def _settle(t: Any, inverse: float, limit: float, v: Any) -> float:
     return moved
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def visit_rows(c: Any, d: Any, inverse: Any, limit: Any, v: Any, t: Any) -> float:
     """One visit to each row on the normal equations; returns how far they went, squared.
 
@@ -106,7 +107,7 @@ def visit_rows(c: Any, d: Any, inverse: Any, limit: Any, v: Any, t: Any) -> floa
     return moved
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def visit_rows_few(
     paths: Any, size: Any, inverse: Any, away: Any, limit: Any, v: Any, t: Any
 ) -> float:
@@ -133,7 +134,7 @@ def visit_rows_few(
     return moved
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def wanted(root: Any, cell: int, out: Any) -> None:
     """Z: the roots at the streams of the cell's own users, 0 elsewhere, ``(U S, K S)`` in place."""
     rows, columns = out.shape
@@ -147,7 +148,7 @@ def wanted(root: Any, cell: int, out: Any) -> None:
                 out[j, (u - cell * per_cell) * streams + s] = root[u, j % streams, s]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def residual(y: Any, root: Any, cell: int, v: Any, away: Any) -> None:
     """``Z - Y V`` in place."""
     wanted(root, cell, away)
@@ -158,7 +159,7 @@ def residual(y: Any, root: Any, cell: int, v: Any, away: Any) -> None:
                 away[j, s] -= gain * v[r, s]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def energy(v: Any) -> float:
     """``||V||^2``."""
     total = 0.0
@@ -168,7 +169,7 @@ def energy(v: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rows_of_cell(
     y: Any, root: Any, cell: int, limit: Any, v: Any, visits: int, tolerance: float
 ) -> None:
@@ -205,7 +206,7 @@ def rows_of_cell(
             break
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rows_of_channel(
     e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float
 ) -> None:
@@ -220,7 +221,7 @@ def rows_of_channel(
         rows_of_cell(y, root, cell, limit[cell], v[cell], visits, tolerance)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _rows_batch(
     e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float,
     first: int, last: int,

@@ -22,16 +22,15 @@ import numba
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.options import EXACT, FAST
+
 INTERVAL, CIRCLE, POINTS = 0, 1, 2
 
 SPECIAL_FROM = 64
 """Elements from which on a kernel is compiled for the very shape (seconds, once per machine)."""
 
-# No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
-FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float]:
     """Nearest member of an element set."""
     if kind == INTERVAL:
@@ -54,7 +53,7 @@ def project(kind: int, levels: Any, re: float, im: float) -> tuple[float, float]
     return levels[index].real, levels[index].imag
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def sweep_one(
     y: Any,
     residual: Any,
@@ -145,7 +144,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     """
     known_j, known_s, known_f, known_c = rows, streams, subcarriers, controls
 
-    @njit(cache=True, nogil=True, fastmath=FAST)
+    @njit(**FAST)
     def sweep(
         y: Any,
         residual: Any,
@@ -181,7 +180,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     return sweep
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _rows_batch(
     e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, first: int, last: int
 ) -> None:
@@ -234,7 +233,7 @@ def _rows_batch(
                                 got[f, k, s] += e[b, f, k, r] * step
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) -> float:
     """Smallest price >= 0 at which ``sum_f |want_f|^2 / (stiffness_f + price)^2 <= budget``."""
     price = 0.0

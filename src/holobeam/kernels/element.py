@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.options import FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _best(z_b: float, z_c: float, b: complex, c: complex) -> complex:
     """Unit number that maximises ``(z_b + 2 Re(x* b)) / (1 + z_c + 2 Re(x* c))``; 0 for none."""
     g = (1.0 + z_c) * b - z_b * c
@@ -30,7 +31,7 @@ def _best(z_b: float, z_c: float, b: complex, c: complex) -> complex:
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _sweep(u: Any, w: Any, f: Any, first: int, last: int) -> None:
     """Sweep the columns of channels ``first`` to ``last``; see :func:`sweep_column`."""
     users, antennas = u.shape[1], u.shape[2]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, project, spread
+from holobeam.kernels.cpu import project, spread
+from holobeam.kernels.options import FAST
 
 WIDEST = 64
 """Rows of more entries than this gain nothing from a loop that is unrolled."""
@@ -22,7 +23,7 @@ LANES = 4
 """Rows are padded with zeros to whole vector registers."""
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def rooms(antennas: int, size: int) -> Any:
     """Arrays that :func:`sweep_rows` works in, for rows of ``size`` entries."""
     return (
@@ -33,7 +34,7 @@ def rooms(antennas: int, size: int) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def sweep_rows(
     y: Any, t: Any, d: Any, rho: float, q: Any, kind: int, levels: Any, sweeps: int, room: Any,
     size: int,
@@ -116,7 +117,7 @@ def _kernel(width: int) -> Any:
     """Compile the sweep for one padded row length, so that its loops unroll."""
     size = width
 
-    @njit(cache=True, nogil=True, fastmath=FAST)
+    @njit(**FAST)
     def sweep(
         y: Any,
         t: Any,

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.cpu import compiled, spread
-from holobeam.kernels.perceptron import PLAIN, WITHIN, affine, padded
+from holobeam.kernels.options import QUIET, WITHIN
+from holobeam.kernels.perceptron import affine, padded
 from holobeam.kernels.scene import look
 from holobeam.kernels.vectors import (
     LANES,
@@ -55,14 +56,14 @@ class Places(NamedTuple):
     vertex_bias: int
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def place(channel: int) -> int:
     """Where a real channel lies: of a pair the first in the first half of a vector."""
     pair = channel // 2
     return pair // HALF * LANES + channel % 2 * HALF + pair % HALF
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _first(
     columns: Any, feed: Any, stride: int, loudness: float, edges: Any, vertices: Any
 ) -> None:
@@ -235,7 +236,7 @@ def _finish(
         logits[k, 0], logits[k, 1] = out[0], out[1]
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _graphs(scenes: Any, network: Any, answer: Any, first: int, last: int) -> None:
     """Walk channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, feed = scenes

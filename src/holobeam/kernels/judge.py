@@ -8,10 +8,12 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import link, rate, rescale
-from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.options import FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _judge(problem: Any, control: Any, digital: Any, utility: Any, scaled: Any, part: Any) -> None:
     h, feed, noise, alpha, power, radiated = problem
     users, chains = h.shape[1], feed.shape[1]
@@ -20,10 +22,10 @@ def _judge(problem: Any, control: Any, digital: Any, utility: Any, scaled: Any, 
     v = np.empty((chains, users), dtype=np.complex128)
     for b in range(part[0], part[1]):
         link(h[b], feed, control[b], e, g, radiated)
-        v[:] = digital[b]
+        assign(v, digital[b])
         if scaled:
             rescale(g, v, power[b])
-            digital[b] = v
+            assign(digital[b], v)
         utility[b] = rate(e, g, v, noise[b], alpha[b], power[b])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.perceptron import PLAIN
+from holobeam.kernels.options import QUIET
 from holobeam.kernels.vectors import LANES, above, at_least, constant, fma, load, root, store
 
 _TINY = 2.3e-308
@@ -23,13 +23,13 @@ RIDGE = 1e-14
 """Of digital steps, relative to the mean diagonal: as in ``kernels/blocks.py``."""
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def sixteen(rows: int, columns: int) -> tuple[Any, Any]:
     """Room for a matrix of every channel."""
     return np.zeros(rows * columns * LANES), np.zeros(rows * columns * LANES)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def matrices(users: int, chains: int) -> Any:
     """Link E (K x R), metric G (R x R, lower half), V (R x K), what is heard T, u, w, and room.
 
@@ -43,26 +43,26 @@ def matrices(users: int, chains: int) -> Any:
     )  # fmt: skip
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def conditions(users: int) -> Any:
     """Noise and weight of every user, budget, all 1 at first."""
     return np.ones(users * LANES), np.ones(users * LANES), np.ones(LANES)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def put(pair: Any, place: int, lane: int, value: complex) -> None:
     """Write an entry of one channel."""
     pair[0][place * LANES + lane] = value.real
     pair[1][place * LANES + lane] = value.imag
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def get(pair: Any, place: int, lane: int) -> complex:
     """Read an entry of one channel."""
     return complex(pair[0][place * LANES + lane], pair[1][place * LANES + lane])
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def sums(a: Any, i: int, over: int, b: Any, j: int, through: int, count: int) -> Any:
     """``sum a b`` along two lines of entries, by parts: re re, im im, re im and im re."""
     zero = constant(load(a[0], 0), 0.0)
@@ -75,7 +75,7 @@ def sums(a: Any, i: int, over: int, b: Any, j: int, through: int, count: int) ->
     return rr, ii, ri, ir
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def hear(small: Any, users: int, chains: int) -> None:
     """``T = E V`` in place."""
     e, v, t = small[0], small[2], small[3]
@@ -87,7 +87,7 @@ def hear(small: Any, users: int, chains: int) -> None:
             store(t[1], at, ri + ir)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def spent(small: Any, users: int, chains: int) -> Any:
     """Power counted, ``tr(V^H G V)``, a vector."""
     g, v = small[1], small[2]
@@ -102,7 +102,7 @@ def spent(small: Any, users: int, chains: int) -> Any:
     return at_least(power, constant(power, 0.0))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def rescale(small: Any, power: Any, users: int, chains: int) -> None:
     """Scale V so that the budget is met with equality; next to nothing stays as it is."""
     v = small[2]
@@ -114,7 +114,7 @@ def rescale(small: Any, power: Any, users: int, chains: int) -> None:
         store(v[1], i, scale * load(v[1], i))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _signal(t: Any, k: int, users: int) -> Any:
     """Power that user k hears of its own stream, and of the others'."""
     own = constant(load(t[0], 0), 0.0)
@@ -129,7 +129,7 @@ def _signal(t: Any, k: int, users: int) -> Any:
     return own, others
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def weigh(small: Any, given: Any, load_of: Any, users: int) -> None:
     """Receivers and weights in place, from what is heard and the power over the budget."""
     t, u, w = small[3], small[4], small[5]
@@ -149,7 +149,7 @@ def weigh(small: Any, given: Any, load_of: Any, users: int) -> None:
         store(w, at, load(alpha, at) * everything / heard)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> None:
     """Solve Hermitian systems (lower halves given) by Cholesky, both arrays in place.
 
@@ -190,14 +190,14 @@ def solve(system: Any, right: Any, chains: int, users: int, ridge: float) -> Non
             )
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _divide(right: Any, place: int, re: Any, im: Any, inverse: Any) -> None:
     """An entry less what is known by now, over the diagonal."""
     store(right[0], place * LANES, inverse * (load(right[0], place * LANES) - re))
     store(right[1], place * LANES, inverse * (load(right[1], place * LANES) - im))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def assemble(small: Any, users: int, chains: int, price: Any) -> None:
     """``E^H diag(costs) E + price G``, its lower half, in the room for a system."""
     e, g = small[0], small[1]
@@ -215,7 +215,7 @@ def assemble(small: Any, users: int, chains: int, price: Any) -> None:
             store(system[1], at, fma(price, load(g[1], at), ri - ir))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def digital(small: Any, given: Any, users: int, chains: int, ridge: float) -> None:
     """Folded digital step in place; V stays as it is where the new one is not finite or zero."""
     e, _, v, _, u, w, (system, new, _, costs) = small
@@ -237,7 +237,7 @@ def digital(small: Any, given: Any, users: int, chains: int, ridge: float) -> No
     _keep_finite(new, v, chains * users * LANES)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _keep_finite(new: Any, v: Any, length: int) -> None:
     """Take ``new`` for V where it is finite and not all zero."""
     size = constant(load(v[0], 0), 0.0)
@@ -252,7 +252,7 @@ def _keep_finite(new: Any, v: Any, length: int) -> None:
             store(old, i, above(most, size, chosen, kept))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def refresh(small: Any, given: Any, users: int, chains: int, ridge: float) -> None:
     """Matched receivers and weights at V, then a digital step."""
     hear(small, users, chains)
@@ -260,7 +260,7 @@ def refresh(small: Any, given: Any, users: int, chains: int, ridge: float) -> No
     digital(small, given, users, chains, ridge)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def rates(small: Any, given: Any, load_of: Any, users: int, out: Any) -> None:
     """Weighted sum rates in bits/s/Hz of all channels in place, from what is heard."""
     t, ratio = small[3], small[6][3]
@@ -278,7 +278,7 @@ def rates(small: Any, given: Any, load_of: Any, users: int, out: Any) -> None:
         out[lane] = total / math.log(2.0)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def fill(small: Any, lane: int, v: Any) -> None:
     """V of one channel into its lane."""
     for r in range(v.shape[0]):
@@ -286,7 +286,7 @@ def fill(small: Any, lane: int, v: Any) -> None:
             put(small[2], r * v.shape[1] + k, lane, v[r, k])
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def drain(small: Any, lane: int, v: Any) -> None:
     """V of one channel out of its lane."""
     for r in range(v.shape[0]):
@@ -294,7 +294,7 @@ def drain(small: Any, lane: int, v: Any) -> None:
             v[r, k] = get(small[2], r * v.shape[1] + k, lane)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def fill_budget(small: Any, given: Any, users: int, chains: int) -> None:
     """Meet the budget where that is missed by more than rounding.
 
@@ -309,7 +309,7 @@ def fill_budget(small: Any, given: Any, users: int, chains: int) -> None:
                 put(small[2], i, lane, get(small[2], i, lane) * scale)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def improve(small: Any, given: Any, users: int, chains: int, count: int, out: Any) -> None:
     """Digital steps of all channels at their controls; their utilities in place."""
     for _ in range(count):
@@ -320,7 +320,7 @@ def improve(small: Any, given: Any, users: int, chains: int, count: int, out: An
     rates(small, given, load(one, 0), users, out)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def pull(small: Any, given: Any, users: int, chains: int, radiated: bool, pulls: Any) -> None:
     """What the gradient takes from each user's channel and from each chain's wave, in place.
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST
+from holobeam.kernels.copying import assign
+from holobeam.kernels.options import FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def dot(a: Any, b: Any) -> float:
     """Inner product."""
     total = 0.0
@@ -22,13 +23,13 @@ def dot(a: Any, b: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def direct(gradient: Any, pairs: Any, head: int, used: int, scale: float, way: Any) -> None:
     """Two-loop recursion: the direction of the next step, in place."""
     moves, turns, inverse = pairs
     size = inverse.shape[0]
     shares = np.zeros(size)
-    way[:] = gradient
+    assign(way, gradient)
     for back in range(used):
         i = (head + size - 1 - back) % size
         if inverse[i] == 0.0:
@@ -49,12 +50,12 @@ def direct(gradient: Any, pairs: Any, head: int, used: int, scale: float, way: A
         way[d] = -way[d]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def unroll(pairs: Any, head: int) -> None:
     """Put the ring back in order, the oldest pair first."""
     if head == 0:
         return
     for array in pairs[:2]:
-        array[:] = np.concatenate((array[head:], array[:head]))
+        assign(array, np.concatenate((array[head:], array[:head])))
     inverse = pairs[2]
-    inverse[:] = np.concatenate((inverse[head:], inverse[:head]))
+    assign(inverse, np.concatenate((inverse[head:], inverse[:head])))

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, project, spread
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import project, spread
+from holobeam.kernels.options import EXACT, FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _value(z: Any, t: Any, price: Any, q: Any, e: Any) -> float:
     """Objective at q (2, N: real and imaginary parts), with the residual e (2, J S) in place."""
     n = q.shape[1]
@@ -34,7 +36,7 @@ def _value(z: Any, t: Any, price: Any, q: Any, e: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _step(
     z: Any, price: Any, top: Any, q: Any, e: Any, kind: int, levels: Any, slope: Any, out: Any
 ) -> None:
@@ -59,7 +61,7 @@ def _step(
             out[0, i], out[1, i] = q[0, i], q[1, i]
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _squarem(
     z: Any, t: Any, price: Any, points: Any, goal: float, kind: int, levels: Any, e: Any
 ) -> float:
@@ -85,13 +87,13 @@ def _squarem(
             trial[0, i], trial[1, i] = project(kind, levels, trial[0, i], trial[1, i])
         value = _value(z, t, price, trial, e)
         if value <= goal:
-            second[:] = trial
+            assign(second, trial)
             return value
         length = 0.5 * (length - 1.0)
     return goal
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _run(
     z: Any,
     t: Any,
@@ -118,7 +120,7 @@ def _run(
         # Rounding alone can make a step at a fixed point worse: then it rests as it is.
         if not reached <= value:
             return
-        now[:] = ended
+        assign(now, ended)
         if not value - reached > tolerance * abs(value):
             return
         value = reached
@@ -126,7 +128,7 @@ def _run(
             _value(z, t, price, now, e)
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _batch(
     y: Any,
     t: Any,

@@ -12,12 +12,14 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import link, rate, rescale, solve
-from holobeam.kernels.cpu import CIRCLE, FAST, compiled, project, spread
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import CIRCLE, compiled, project, spread
+from holobeam.kernels.options import FAST, FAST_QUIET
 
 _RIDGE = 1e-14
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _strongest_first(h: Any, noise: Any, order: Any) -> None:
     """Users by falling SNR in place; equals stay in their order."""
     users, antennas = h.shape
@@ -34,7 +36,7 @@ def _strongest_first(h: Any, noise: Any, order: Any) -> None:
         order[at] = k
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _direction(z: complex) -> Any:
     """``z / |z|``, and 0 for 0."""
     size = np.sqrt(z.real * z.real + z.imag * z.imag)
@@ -49,7 +51,7 @@ def _direction(z: complex) -> Any:
     return complex(re / size, im / size)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _towards(kind: int, levels: Any, wanted: complex) -> Any:
     """Member of an element set that lies furthest in a direction; that nearest to 0 for none."""
     way = _direction(wanted)
@@ -60,7 +62,7 @@ def _towards(kind: int, levels: Any, wanted: complex) -> Any:
     return complex(re, im)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@njit(**FAST_QUIET)
 def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> bool:
     """Point chain r along ``conj(beam feed)`` on a circle around 0, in place, all elements at once.
 
@@ -83,7 +85,7 @@ def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> b
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _points(
     h: Any, feed: Any, noise: Any, spare: Any, q: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:
@@ -139,18 +141,18 @@ def point(
     return q
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _definite(system: Any, right: Any, work: Any) -> None:
     """Solve a Hermitian system, with a ridge that grows until it is definite."""
     ridge = _RIDGE
     while ridge < 1e-3:
-        work[:] = system
+        assign(work, system)
         if solve(work, right, ridge):
             return
         ridge *= 100.0
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def equal_power(e: Any, g: Any, noise: Any, power: float, v: Any) -> None:
     """Regularised zero forcing with every user at the same power, in place.
 
@@ -190,12 +192,12 @@ def equal_power(e: Any, g: Any, noise: Any, power: float, v: Any) -> None:
     _same_power(g, v)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _times(v: Any, right: Any) -> None:
     """``V right`` in place."""
     row = np.empty(right.shape[0], dtype=np.complex128)
     for r in range(v.shape[0]):
-        row[:] = v[r]
+        assign(row, v[r])
         for k in range(right.shape[1]):
             total = 0j
             for j in range(right.shape[0]):
@@ -203,7 +205,7 @@ def _times(v: Any, right: Any) -> None:
             v[r, k] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _same_power(g: Any, v: Any) -> None:
     """Scale every user's column to power 1; columns of next to nothing become nothing."""
     chains, users = v.shape
@@ -223,7 +225,7 @@ def _same_power(g: Any, v: Any) -> None:
             v[r, k] = scale * v[r, k] if scale > 0.0 else complex(0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _firsts(
     channels: Any, q: Any, v: Any, utility: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:

@@ -10,25 +10,20 @@ from typing import Any
 
 from numba import njit
 
+from holobeam.kernels.options import QUIET
 from holobeam.kernels.vectors import LANES, constant, entry, fma, load, silu, store
 
 BLOCK = 5
 """Rows at a time: enough sums in flight to hide the latency of a multiplication."""
 
-PLAIN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-"""How kernels of networks are compiled: no fast-math, which the exponential does not bear."""
 
-WITHIN: dict[str, Any] = {**PLAIN, "inline": "always"}
-"""Parts of one caller that take many arrays: passing those costs as much as the work."""
-
-
-@njit(**PLAIN)
+@njit(**QUIET)
 def padded(width: int) -> int:
     """Width in whole vectors."""
     return (width + LANES - 1) // LANES * LANES
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def affine(
     x: Any, begin: int, apart: int, rows: int, inputs: Any, columns: Any, weights: Any, first: int,
     bias: Any, first_bias: int, out: Any, active: bool,
@@ -83,7 +78,7 @@ def affine(
             store(out, row * width + column, silu(s0) if active else s0)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def messages(
     features: Any, weights: Any, first: int, parts: Any, sizes: Any, rows: Any, sums: Any
 ) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.alternating import Best, Channels
-from holobeam.kernels.cpu import CIRCLE, FAST, INTERVAL, POINTS, project, run_loop
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import CIRCLE, INTERVAL, POINTS, project, run_loop
 from holobeam.kernels.lanes import (
     conditions,
     drain,
@@ -28,28 +29,29 @@ from holobeam.kernels.lanes import (
     sixteen,
     weigh,
 )
+from holobeam.kernels.options import FAST
 from holobeam.kernels.vectors import LANES, load
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _parts(rows: int, antennas: int) -> tuple[Any, Any]:
     """Room for real and imaginary parts, elements last: every pass over them is vectorised."""
     return np.empty((rows, antennas)), np.empty((rows, antennas))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _many(channels: int, rows: int, antennas: int) -> tuple[Any, Any]:
     """The same for some channels."""
     return np.empty((channels, rows, antennas)), np.empty((channels, rows, antennas))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _of(parts: Any, lane: int) -> tuple[Any, Any]:
     """Parts of one channel."""
     return parts[0][lane], parts[1][lane]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _load(array: Any, parts: Any) -> None:
     """Take a complex array apart."""
     re, im = parts
@@ -59,7 +61,7 @@ def _load(array: Any, parts: Any) -> None:
             im[r, n] = array[r, n].imag
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _store(parts: Any, array: Any) -> None:
     """Put real and imaginary parts together again."""
     re, im = parts
@@ -68,7 +70,7 @@ def _store(parts: Any, array: Any) -> None:
             array[r, n] = complex(re[r, n], im[r, n])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _link(h: Any, feed: Any, q: Any, a: Any, small: Any, lane: int, radiated: bool) -> None:
     """``A = Q * Phi``, ``E = H A`` and the metric, from split real and imaginary parts."""
     (h_re, h_im), (f_re, f_im), (q_re, q_im), (a_re, a_im) = h, feed, q, a
@@ -96,7 +98,7 @@ def _link(h: Any, feed: Any, q: Any, a: Any, small: Any, lane: int, radiated: bo
             put(small[1], r * chains + s, lane, complex(re, -im))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _gather(
     parts: Any, first: Any, second: Any, back: float, line: Any, rows: tuple[int, int]
 ) -> None:
@@ -109,7 +111,7 @@ def _gather(
         im[n] += p_re[i, n] * y + p_im[i, n] * bx + p_re[j, n] * w + p_im[j, n] * bz
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _combine(
     parts: Any, weights: Any, lane: int, chains: int, r: int, back: float, line: Any
 ) -> None:
@@ -124,7 +126,7 @@ def _combine(
         _gather(parts, first, 0j, back, line, (rows - 1, rows - 1))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _descent(
     h: Any, feed: Any, a: Any, pulls: Any, lane: int, step: Any, line: Any, priced: bool
 ) -> None:
@@ -146,7 +148,7 @@ def _descent(
             s_im[c, n] -= im[n] * f_re[r, n] - re[n] * f_im[r, n]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _along(q: Any, kind: int, levels: Any, step: Any) -> float:
     """Keep what lies along the element set; returns the factor to unit mean square."""
     (q_re, q_im), (s_re, s_im) = q, step
@@ -169,7 +171,7 @@ def _along(q: Any, kind: int, levels: Any, step: Any) -> float:
     return float(np.sqrt(antennas * controls) / np.sqrt(total)) if total > 0.0 else total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
     """Nearest members of an element set."""
     (g_re, g_im), (q_re, q_im) = of, out
@@ -191,7 +193,7 @@ def _to_set(kind: int, levels: Any, of: Any, out: Any) -> None:
             q_im[c, n] = im
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _ascend(
     channel: Any, point: Any, small: Any, pulls: Any, lane: int, room: Any, stride: Any, sets: Any
 ) -> None:
@@ -211,13 +213,14 @@ def _ascend(
                 places[c, n] += size * speeds[c, n]
     _to_set(wide_kind, wide_levels, latent, latent)
     if kind == wide_kind and kind != POINTS:
-        q[0][:], q[1][:] = latent
+        assign(q[0], latent[0])
+        assign(q[1], latent[1])
     else:
         _to_set(kind, levels, latent, q)
     _link(h, feed, q, a, small, lane, radiated)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@njit(**FAST, inline="always")
 def _note(
     found: float, b: int, plan: Any, utility: Any, best_utility: Any, idle: Any, steps: Any
 ) -> tuple[bool, bool]:
@@ -240,7 +243,7 @@ def _note(
     return better, idle[b] >= patience
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

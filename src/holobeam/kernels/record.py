@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST
+from holobeam.kernels.copying import assign
+from holobeam.kernels.options import FAST
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def passed(
     b: int, scheduled: bool, before: float, q: Any, v: Any, utility: Any, record: Any, steps: Any,
     tolerance: float, patience: int,
@@ -26,7 +27,9 @@ def passed(
         return True
     idle[b] += 1
     if utility[b] > best_utility[b]:
-        best_q[b], best_v[b], best_utility[b], idle[b] = q[b], v[b], utility[b], 0
+        assign(best_q[b], q[b])
+        assign(best_v[b], v[b])
+        best_utility[b], idle[b] = utility[b], 0
     if scheduled:
         idle[b] = 0
         return False

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import FAST, compiled, run_loop, spread
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import compiled, run_loop, spread
 from holobeam.kernels.limited_memory import direct, dot, unroll
+from holobeam.kernels.options import FAST
 from holobeam.kernels.reduced_loss import answer, equal_rows, evaluate, make_room
 
 _SUFFICIENT, _SHRINK, _TRIES, _FLAT = 1e-4, 0.3, 6, 1e-12
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _step(
     model: Any, point: Any, pairs: Any, state: Any, room: Any, spare: Any
 ) -> tuple[float, float, int, bool]:
@@ -62,12 +64,12 @@ def _step(
         inverse[head] = 1.0 / product
         scale = product / energy
         head = (head + 1) % size
-    x[:] = trial
-    gradient[:] = turned
+    assign(x, trial)
+    assign(gradient, turned)
     return found, scale, head, True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _loop(
     channels: Any, point: Any, record: Any, plan: Any, steps: Any, begin: int, end: int
 ) -> None:
@@ -108,7 +110,7 @@ def _loop(
         answer(model, x[b], room, control[b], digital[b])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _begin(channels: Any, point: Any, plan: Any, begin: int, end: int) -> None:
     """Start channels ``begin`` to ``end``; see :func:`start`."""
     h_re, h_im, f_re, f_im, phases, rows, stride, noise, alpha, base = channels

@@ -12,12 +12,12 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import solve
-from holobeam.kernels.cpu import FAST
+from holobeam.kernels.options import FAST
 
 _HALF_PI, _INVERSE = np.pi / 2, 2 / np.pi
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _turn(phase: Any, shift: Any, re: Any, im: Any) -> None:
     """Cosine and sine of ``phase + shift``: Taylor series about the nearest quarter turn.
 
@@ -43,7 +43,7 @@ def _turn(phase: Any, shift: Any, re: Any, im: Any) -> None:
         im[n] = sign_s * (c if odd else s)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def beams(model: Any, x: Any, room: Any) -> None:
     """Analog beamformer of a point, in place."""
     f_re, f_im, plain, phases = model[2], model[3], model[4], model[5]
@@ -59,7 +59,7 @@ def beams(model: Any, x: Any, room: Any) -> None:
             a_im[r, n] = re * f_im[r, n] + im * f_re[r, n]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def gram_of(model: Any, room: Any) -> bool:
     """``E``, ``Q``, ``R`` and ``S`` of the beams in the room, in place; False where singular."""
     h_re, h_im, noise, ridge = model[0], model[1], model[8], model[11]
@@ -99,7 +99,7 @@ def gram_of(model: Any, room: Any) -> bool:
     return bool(solve(system, inverse, 1e-14))
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _multiply(a: Any, b: Any, out: Any) -> None:
     """``out = a b`` of small matrices."""
     for i in range(a.shape[0]):
@@ -110,7 +110,7 @@ def _multiply(a: Any, b: Any, out: Any) -> None:
             out[i, j] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _loss(model: Any, y: Any, scale: float, w: Any) -> float:
     """``-mean(alpha r) + beta Var(r)`` at ``scale y``, and its gradient there, in place."""
     noise, alpha, beta = model[8], model[9], model[10]
@@ -140,16 +140,12 @@ def _loss(model: Any, y: Any, scale: float, w: Any) -> float:
     return value
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def evaluate(model: Any, x: Any, room: Any, gradient: Any) -> float:
-    """Loss and gradient of a point; infinite where it is not finite."""
+@njit(**FAST)
+def _mixed(model: Any, x: Any, room: Any) -> float:
+    """T and ``Y = G T`` of a point, in place; returns the factor c that makes the power 1."""
     rows, stride, base = model[6], model[7], model[12]
-    a_re, _, _, _, q, gram, inverse, _, mix, t, y, w, ahead, loaded = room
-    users, chains, antennas = gram.shape[0], a_re.shape[0], a_re.shape[1]
-    size = chains * antennas
-    beams(model, x, room)
-    if not gram_of(model, room):
-        return np.inf
+    gram, inverse, _, mix, t, y = room[5:11]
+    users, size = gram.shape[0], room[0].shape[0] * room[0].shape[1]
     for k in range(users):
         for j in range(users):
             place = size + 2 * (k * users + j)
@@ -160,7 +156,20 @@ def evaluate(model: Any, x: Any, room: Any, gradient: Any) -> float:
     for k in range(users):
         for j in range(users):
             power += t[k, j].real * y[k, j].real + t[k, j].imag * y[k, j].imag
-    scale = 1.0 / np.sqrt(power) if power > 2.3e-308 else 1.0
+    return 1.0 / np.sqrt(power) if power > 2.3e-308 else 1.0
+
+
+@njit(**FAST)
+def evaluate(model: Any, x: Any, room: Any, gradient: Any) -> float:
+    """Loss and gradient of a point; infinite where it is not finite."""
+    rows, stride = model[6], model[7]
+    a_re, _, _, _, q, gram, inverse, _, mix, t, y, w, ahead, loaded = room
+    users, chains, antennas = gram.shape[0], a_re.shape[0], a_re.shape[1]
+    size = chains * antennas
+    beams(model, x, room)
+    if not gram_of(model, room):
+        return np.inf
+    scale = _mixed(model, x, room)
     value = _loss(model, y, scale, w)
     pull = 0.0
     for k in range(users):
@@ -197,7 +206,7 @@ def evaluate(model: Any, x: Any, room: Any, gradient: Any) -> float:
     return float(value) if np.isfinite(total) else np.inf
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _back(model: Any, room: Any, gradient: Any) -> float:
     """Gradient in the phases, ``Im(conj(F) (H^H ahead - F loaded))``; its squared size."""
     h_re, h_im = model[0], model[1]
@@ -225,7 +234,7 @@ def _back(model: Any, room: Any, gradient: Any) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def equal_rows(model: Any, x: Any, room: Any) -> None:
     """Rows of X at which RZF gives every user the same power, their mean 1; in place."""
     rows = model[6]
@@ -249,26 +258,16 @@ def equal_rows(model: Any, x: Any, room: Any) -> None:
         rows *= present / mean
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def answer(model: Any, x: Any, room: Any, control: Any, digital: Any) -> None:
     """Controls ``(N, R)`` of modulus 1 and the precoder ``c Q T`` of power 1, in place."""
-    plain, phases, rows, stride, base = model[4], model[5], model[6], model[7], model[12]
-    a_re, a_im, _, _, q, gram, inverse, _, mix, t, y = room[:11]
-    users, chains, antennas = gram.shape[0], a_re.shape[0], a_re.shape[1]
-    size = chains * antennas
+    plain, phases = model[4], model[5]
+    a_re, a_im, q, t = room[0], room[1], room[4], room[9]
+    chains, antennas = a_re.shape
+    users = t.shape[0]
     beams(model, x, room)
     sane = gram_of(model, room)
-    for k in range(users):
-        for j in range(users):
-            place = size + 2 * (k * users + j)
-            mix[k, j] = rows[k] * (base[k, j] + stride * complex(x[place], x[place + 1]))
-    _multiply(inverse, mix, t)
-    _multiply(gram, t, y)
-    power = 0.0
-    for k in range(users):
-        for j in range(users):
-            power += t[k, j].real * y[k, j].real + t[k, j].imag * y[k, j].imag
-    scale = 1.0 / np.sqrt(power) if power > 2.3e-308 else 1.0
+    scale = _mixed(model, x, room)
     for r in range(chains):
         for j in range(users):
             total = 0j
@@ -281,7 +280,7 @@ def answer(model: Any, x: Any, room: Any, control: Any, digital: Any) -> None:
             control[n, r] = complex(a_re[r, n], a_im[r, n])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def make_room(users: int, chains: int, antennas: int) -> Any:
     """Room for one evaluation after the other."""
     return (

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.options import EXACT
+
 CLUSTER = 1e-12
 """Eigenvalues this near to the smallest one (relative to the largest) count as equal to it."""
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def secular_root(mu: Any, ct: Any, size: float) -> float:
     """Root ``t = lam + mu_min`` of ``sum ct_i^2 / (mu_i + lam)^2 = size``; 0 in the hard case.
 
@@ -57,7 +59,7 @@ def secular_root(mu: Any, ct: Any, size: float) -> float:
     return float(t)
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def dual(mu: Any, ct: Any, size: float, lam: float) -> float:
     """Lower bound on ``z' diag(mu) z - 2 ct' z`` over ``|z|^2 = size``, for every lam > -mu_min."""
     total = -lam * size
@@ -67,7 +69,7 @@ def dual(mu: Any, ct: Any, size: float, lam: float) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def sphere_minimum(mu: Any, ct: Any, size: float, z: Any) -> tuple[float, float]:
     """Minimise ``z' diag(mu) z - 2 ct' z`` over the sphere ``|z|^2 = size``: z in place.
 
@@ -94,14 +96,14 @@ def sphere_minimum(mu: Any, ct: Any, size: float, z: Any) -> tuple[float, float]
     return value, t - mu[0]
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def sphere_batch(mu: Any, ct: Any, size: float, z: Any, value: Any, lam: Any, span: Any) -> None:
     """Run :func:`sphere_minimum` for the problems of a span; everything leads with the batch."""
     for b in range(span[0], span[1]):
         value[b], lam[b] = sphere_minimum(mu[b], ct[b], size, z[b])
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def mixing(cost: Any, v: Any, sweeps: int, tolerance: float, size: Any) -> int:
     """Minimise ``sum cost_ij v_i' v_j`` over unit rows, one row after the other, v in place.
 
@@ -137,7 +139,7 @@ def mixing(cost: Any, v: Any, sweeps: int, tolerance: float, size: Any) -> int:
     return sweeps
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def unit_rows(n: int, rank: int) -> Any:
     """Rows in general position, the same for every problem of this size."""
     v = np.empty((n, rank))
@@ -156,7 +158,7 @@ def unit_rows(n: int, rank: int) -> Any:
     return v
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def cholesky(m: Any, r: Any) -> bool:
     """Lower factor of ``m`` into ``r``; False where a pivot is not positive."""
     n = m.shape[0]
@@ -176,7 +178,7 @@ def cholesky(m: Any, r: Any) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def sdp_shift(q: Any, c: Any, x: Any, floor: float, sweeps: int, tolerance: float, s: Any) -> None:
     """Diagonal ``s`` of the SDP dual by the mixing method, made safe: ``Q + diag(s) >= floor``.
 
@@ -218,7 +220,7 @@ def sdp_shift(q: Any, c: Any, x: Any, floor: float, sweeps: int, tolerance: floa
         s[i] += lift + floor
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def shift_batch(q: Any, c: Any, s: Any, span: Any) -> None:
     """Run :func:`sdp_shift` for the problems of a span, <= 200 sweeps, until no row moves 1e-4."""
     x = np.empty(c.shape[1])

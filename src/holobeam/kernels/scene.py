@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.lanes import get, put
-from holobeam.kernels.perceptron import PLAIN, WITHIN, padded
+from holobeam.kernels.options import QUIET, WITHIN
+from holobeam.kernels.perceptron import padded
 from holobeam.kernels.vectors import (
     LANES,
     at_least,
@@ -35,7 +36,7 @@ RIDGE = 1e-6
 FAINTEST = 1e8
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def look(h: Any, noise: Any, power: float, columns: Any) -> float:
     """Columns of one channel at mean power 1, in place; returns the noise on that scale."""
     users, antennas = h.shape
@@ -56,7 +57,7 @@ def look(h: Any, noise: Any, power: float, columns: Any) -> float:
     return min(1.0 / gain, FAINTEST)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def spread_feed(like: Any, basis: Any) -> Any:
     """The feed ``(N, R)`` as a pair of flat arrays of the type of another one."""
     antennas, chains = basis.shape
@@ -68,7 +69,7 @@ def spread_feed(like: Any, basis: Any) -> Any:
     return re, im
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def deliver(back: Any, v: Any, lane: int, precoder: Any) -> None:
     """Precoder of the hardware of one channel, ``back V``, in place."""
     chains, users = precoder.shape

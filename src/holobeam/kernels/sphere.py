@@ -17,13 +17,14 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.binary import value_of
+from holobeam.kernels.options import EXACT
 from holobeam.kernels.relaxation import dual, secular_root
 
 PROVEN = 1e-10
 """A proof leaves this much room, relative to ``|f| + sqrt(n) ||Q||``."""
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def prepare(m: Any, c: Any, pivot: Any, gain: Any, mean: Any) -> float:
     """Conditional pivots ``R_kk^2``, mean shifts ``gain[k, :k]`` and ``mean = M^-1 c`` in place.
 
@@ -65,7 +66,7 @@ def prepare(m: Any, c: Any, pivot: Any, gain: Any, mean: Any) -> float:
     return square
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _sphere_prunes(mu: Any, basis: Any, mean: Any, room: float, last: Any, ct: Any) -> bool:
     """Whether the norm relaxation over the free entries already costs ``room``.
 
@@ -90,7 +91,7 @@ def _sphere_prunes(mu: Any, basis: Any, mean: Any, room: float, last: Any, ct: A
     return offset + dual(mu, ct[:k], float(k), last[0] + 1e-12 * abs(mu[k - 1])) >= room
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def _walk(
     pivot: Any,
     gain: Any,
@@ -150,7 +151,7 @@ def _walk(
     return best, nodes, bound
 
 
-@njit(cache=True, nogil=True)
+@njit(**EXACT)
 def sphere_batch(
     q: Any,
     c: Any,

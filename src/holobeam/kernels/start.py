@@ -12,13 +12,15 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import branches, digital, normalise, rescale, solve, sweep, weigh
-from holobeam.kernels.cpu import FAST, compiled, spread
+from holobeam.kernels.copying import assign
+from holobeam.kernels.cpu import compiled, spread
 from holobeam.kernels.matched import equal_power
+from holobeam.kernels.options import FAST
 
 _RIDGE = 1e-14
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _target(
     h: Any, basis: Any, noise: Any, alpha: Any, power: float, iterations: int, wanted: Any
 ) -> None:
@@ -48,7 +50,7 @@ def _target(
             wanted[n, k] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _least_squares(feed: Any, q: Any, wanted: Any, v: Any) -> None:
     """``(A^H A)^-1 A^H F`` in place, with a ridge that grows until the system is definite."""
     antennas, chains = feed.shape
@@ -65,14 +67,14 @@ def _least_squares(feed: Any, q: Any, wanted: Any, v: Any) -> None:
                 right[r, k] += row[r] * wanted[n, k]
     ridge = _RIDGE
     while ridge < 1e-3:
-        v[:] = right
+        assign(v, right)
         if solve(gram.copy(), v, ridge):
             return
         ridge *= 100.0
     v[:] = 0.0
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _fit(
     feed: Any, wanted: Any, q: Any, v: Any, kind: int, levels: Any, free: bool, passes: int
 ) -> None:
@@ -92,7 +94,7 @@ def _fit(
             normalise(q, v)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _starts(channels: Any, q: Any, v: Any, plan: Any, first: int, last: int) -> None:
     """Start channels ``first`` to ``last``; see :func:`fitted_start`."""
     h, basis, feed, noise, alpha, power = channels

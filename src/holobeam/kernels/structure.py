@@ -14,7 +14,8 @@ from numba import njit
 
 from holobeam.kernels.cpu import compiled, spread
 from holobeam.kernels.lanes import assemble, conditions, hear, matrices, rates, solve, spent
-from holobeam.kernels.perceptron import PLAIN, padded
+from holobeam.kernels.options import QUIET
+from holobeam.kernels.perceptron import padded
 from holobeam.kernels.scene import RIDGE, deliver, link, look, spread_feed
 from holobeam.kernels.vectors import LANES, at_least, constant, fma, load, root, store
 
@@ -22,7 +23,7 @@ LEAST_AMPLITUDE = 1e-6
 LEAST_POWER = 1e-20
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _lift(shares: Any, amplitudes: Any) -> None:
     """Amplitudes of one channel in place, the largest of them 1."""
     top = 0.0
@@ -33,7 +34,7 @@ def _lift(shares: Any, amplitudes: Any) -> None:
         amplitudes[n] = (shares[n] + LEAST_AMPLITUDE) / (top + LEAST_AMPLITUDE)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _softmax(logits: Any, out: Any, lane: int) -> None:
     """Shares of one channel's users, into its lane."""
     top, total = -math.inf, 0.0
@@ -46,7 +47,7 @@ def _softmax(logits: Any, out: Any, lane: int) -> None:
         out[k * LANES + lane] /= total
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _structured(small: Any, given: Any, powers: Any, prices: Any, users: int, chains: int) -> None:
     """V of every channel in place, from shares of powers and prices of the users."""
     e, g, v = small[0], small[1], small[2]
@@ -80,7 +81,7 @@ def _structured(small: Any, given: Any, powers: Any, prices: Any, users: int, ch
             store(v[1], at, scale * load(v[1], at))
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _designs(scenes: Any, shares: Any, logits: Any, answer: Any, first: int, last: int) -> None:
     """Design channels ``first`` to ``last``; see :func:`design`."""
     h, noise_power, power, basis, back = scenes
@@ -144,7 +145,7 @@ def design(
     spread(work, batch, batch * antennas * users * 2e-8, threads)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _tells(scenes: Any, out: Any, first: int, last: int) -> None:
     """Features of channels ``first`` to ``last``; see :func:`tell`."""
     h, noise_power, power = scenes

@@ -25,7 +25,8 @@ from holobeam.kernels.lanes import (
     spent,
     weigh,
 )
-from holobeam.kernels.perceptron import PLAIN, WITHIN, affine, messages, padded
+from holobeam.kernels.options import QUIET, WITHIN
+from holobeam.kernels.perceptron import affine, messages, padded
 from holobeam.kernels.scene import (
     RIDGE,
     deliver,
@@ -163,17 +164,17 @@ def _move(amplitudes: Any, antennas: int, seen: Any, out: Any, hidden: int) -> N
         amplitudes[n] = 0.0
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _pair(like: Any, length: int) -> Any:
     return _flat(like, length), _flat(like, length)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _flat(like: Any, length: int) -> Any:
     return np.zeros(length, dtype=like.dtype)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _room(like: Any, sizes: Any, widths: Any) -> Any:
     """Arrays of one channel: fields of the elements, small matrices as reals, of the networks."""
     antennas, users, chains = sizes
@@ -196,7 +197,7 @@ def _room(like: Any, sizes: Any, widths: Any) -> Any:
     return fields, seen, small, network, _pair(like, chains * size)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _settle(small: Any, given: Any, users: int, chains: int, updates: int) -> None:
     """Exact updates of V at the amplitudes of a link; at last the receivers and weights."""
     if updates == 1:
@@ -233,7 +234,7 @@ def _layer(
     link(columns, feed, amplitudes, scaled, small, lane)
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _pass(
     network: Any, group: Any, feed: Any, small: Any, given: Any, sizes: Any, room: Any,
     rates_of: Any, every: bool,
@@ -259,7 +260,7 @@ def _pass(
             rates(small, given, spent(small, users, chains), users, rates_of[t])
 
 
-@njit(**PLAIN)
+@njit(**QUIET)
 def _walk(problem: Any, network: Any, answer: Any, passes: int, first: int, last: int) -> None:
     """Walk all layers on channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, start, basis, back = problem

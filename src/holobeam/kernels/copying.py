@@ -1,0 +1,30 @@
+"""Copies between arrays of one shape.
+
+``target[:] = source`` does as much, and brings along the text of the error that differing shapes
+would deserve: in a kernel with a few of them that text is most of the machine code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from holobeam.kernels.options import FAST
+
+
+@njit(**FAST)
+def assign(target: Any, source: Any) -> None:
+    """Copy the entries of ``source`` into an array of its shape, one to three axes."""
+    if target.ndim == 1:
+        for i in range(target.shape[0]):
+            target[i] = source[i]
+    elif target.ndim == 2:
+        for i in range(target.shape[0]):
+            for j in range(target.shape[1]):
+                target[i, j] = source[i, j]
+    else:
+        for i in range(target.shape[0]):
+            for j in range(target.shape[1]):
+                for k in range(target.shape[2]):
+                    target[i, j, k] = source[i, j, k]

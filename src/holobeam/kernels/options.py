@@ -1,0 +1,38 @@
+"""How kernels are compiled, said once: the same bits whoever compiles or loads a kernel first.
+
+Numba would have it otherwise. A function that another one calls stays a symbol of its own, and of
+all copies, each optimised where it was linked in, the one that a process happens to load first
+serves every kernel; with fast math they differ in the last digit. So whatever is called is inlined
+(``forceinline``). And what a function does not say of itself it takes over from whichever caller
+compiles it first, and keeps, on disk too; so everything is said, also what is not wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ALL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "python",
+}
+
+EXACT: dict[str, Any] = {**_ALL, "fastmath": False, "forceinline": False}
+"""Every operation as written, rounded as IEEE 754 says."""
+
+# No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
+FAST: dict[str, Any] = {
+    **_ALL,
+    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    "forceinline": True,
+}
+"""Sums in the order that suits the machine, products fused into them."""
+
+FAST_QUIET: dict[str, Any] = {**FAST, "error_model": "numpy"}
+"""As :data:`FAST`, and a division by zero gives what NumPy gives: such loops become vector code."""
+
+QUIET: dict[str, Any] = {**EXACT, "error_model": "numpy"}
+"""As :data:`EXACT` with NumPy's divisions: networks, whose exponential does not bear fast math."""
+
+WITHIN: dict[str, Any] = {**QUIET, "inline": "always"}
+"""Parts of one caller that take many arrays: passing those costs as much as the work."""
