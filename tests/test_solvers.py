@@ -1,6 +1,5 @@
 """What solvers promise: monotone steps, the figures of the papers, the loop, the registry."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -363,12 +362,9 @@ def test_refusals_come_before_the_run_and_say_why():
         ("wmmse-digital", "fully digital"),
         ("wmmse-hbf", "surfaces"),
     ):
-        begin = time.perf_counter()
-        with pytest.raises(UnsupportedError, match=reason):
-            hb.solve(big, method, max_iterations=10**6)
-        with pytest.raises(UnsupportedError, match=reason):
-            hb.solve(big, method, starts=3)
-        assert time.perf_counter() - begin < 0.5
+        for options in ({"max_iterations": 10**6}, {"starts": 3}):
+            with pytest.raises(UnsupportedError, match=reason):
+                hb.solve(big, method, progress=lambda *_: pytest.fail("it began"), **options)
     chains = Downlink(PROBLEM.h, surface(2, (4, 3)), snr_db=0.0, power_at="per_rf_chain")
     with pytest.raises(UnsupportedError, match="budget"):
         hb.solve(chains, "wmmse-hbf")
