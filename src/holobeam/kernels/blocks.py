@@ -13,7 +13,7 @@ from numba import njit
 
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import sweep_one
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import EXACT, FAST
 
 _RIDGE = 1e-14
 
@@ -146,7 +146,7 @@ def rate(e: Any, g: Any, v: Any, noise: Any, alpha: Any, power: float) -> float:
     return rate_heard(t, noise, alpha, spent(g, v) / power)
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def solve(system: Any, right: Any, ridge: float) -> bool:
     """Solve a Hermitian system (lower half given) by Cholesky, both arrays in place.
 

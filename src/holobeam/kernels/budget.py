@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.copying import stretch
 from holobeam.kernels.cpu import compiled, project, spread
 from holobeam.kernels.options import FAST
 
@@ -86,7 +87,7 @@ def _settles(
             v[b][:] = 1.0
             load = _radiated(a, v[b]) / power[b]
         if load > _TINY:
-            v[b] *= 1.0 / np.sqrt(load)
+            stretch(v[b], 1.0 / np.sqrt(load))
         if single:
             _rounded(v[b])
         # Rounding moves the power by 2 t + t^2 at most: a second look is for beams that cancel.

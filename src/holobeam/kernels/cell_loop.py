@@ -15,10 +15,10 @@ from numba import njit
 
 from holobeam.kernels import cells
 from holobeam.kernels.blocks import branches, scaled, solve, sweep
-from holobeam.kernels.copying import assign
+from holobeam.kernels.copying import assign, stretch
 from holobeam.kernels.cpu import project, run_loop
 from holobeam.kernels.factored import LANES, rooms, sweep_rows
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import EXACT, FAST
 from holobeam.kernels.record import passed
 
 
@@ -44,7 +44,7 @@ def links(h: Any, feed: Any, q: Any, a: Any, e: Any) -> None:
                     e[cell, u, m, r] = total
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def hear(e: Any, v: Any, u: int, noise: float, own: Any, others: Any) -> None:
     """Own streams of user u ``(M, S)``, and the covariance of what disturbs it (lower half)."""
     n_l, users, receivers, chains = e.shape
@@ -70,7 +70,7 @@ def hear(e: Any, v: Any, u: int, noise: float, own: Any, others: Any) -> None:
         others[m, m] += noise
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def factor_of(own: Any, others: Any, filtered: Any, lower: Any) -> float:
     """``Q^-1 own``, the Cholesky factor of ``I + own^H Q^-1 own``, and the rate in nats."""
     receivers, streams = own.shape
@@ -92,7 +92,7 @@ def factor_of(own: Any, others: Any, filtered: Any, lower: Any) -> float:
     return max(nats, 0.0)
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def weigh(e: Any, v: Any, noise: Any, alpha: Any, factor: float, decoders: Any, root: Any) -> None:
     """Receivers ``(U, M, S)`` and roots of the weights ``(U, S, S)`` of all users, in place."""
     users, receivers, streams = decoders.shape
@@ -123,7 +123,7 @@ def weigh(e: Any, v: Any, noise: Any, alpha: Any, factor: float, decoders: Any, 
                 decoders[u, m, j] = scaled(1.0 / lower[j, j].real, value)
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def rate(e: Any, v: Any, noise: Any, alpha: Any, streams: int) -> float:
     """Weighted sum rate of all cells in bits/s/Hz."""
     users, receivers = e.shape[1], e.shape[2]
@@ -149,7 +149,7 @@ def within_limits(v: Any, limit: Any) -> None:
             for s in range(columns):
                 spent += v[cell, r, s].real ** 2 + v[cell, r, s].imag ** 2
             load = max(load, spent / limit[cell, r])
-        v[cell] *= 1.0 / np.sqrt(load)
+        stretch(v[cell], 1.0 / np.sqrt(load))
 
 
 @njit(**FAST)
@@ -171,7 +171,7 @@ def _move(h: Any, feed: Any, e: Any, v: Any, q: Any, weights: Any, room: Any, pl
             continue
         cells.whiten(filtered, e[cell], behind)
         cells.residual(behind, root, cell, v[cell], residual[0])
-        residual[:] = -residual
+        stretch(residual, -1.0)
         for _ in range(sweeps):
             sweep(y, residual, d, rho, none, q[cell], kind, levels)
 

@@ -55,7 +55,11 @@ def unroll(pairs: Any, head: int) -> None:
     """Put the ring back in order, the oldest pair first."""
     if head == 0:
         return
-    for array in pairs[:2]:
-        assign(array, np.concatenate((array[head:], array[:head])))
-    inverse = pairs[2]
-    assign(inverse, np.concatenate((inverse[head:], inverse[:head])))
+    moves, turns, inverse = pairs
+    size = inverse.shape[0]
+    old_moves, old_turns, old_inverse = moves.copy(), turns.copy(), inverse.copy()
+    for i in range(size):
+        j = (head + i) % size
+        assign(moves[i], old_moves[j])
+        assign(turns[i], old_turns[j])
+        inverse[i] = old_inverse[j]
