@@ -11,10 +11,10 @@ from numba import njit
 from holobeam.analog.coordinate import as_array
 from holobeam.kernels.blocks import solve
 from holobeam.kernels.cells import filters, normal_equations, whiten
-from holobeam.kernels.cpu import FAST
+from holobeam.kernels.options import FAST
 
 
-@njit(nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _spent(c: Any, d: Any, mu: float, system: Any, v: Any) -> float:
     """``V = (C + mu I)^-1 D`` in place, and its power."""
     system[:] = c
@@ -30,7 +30,7 @@ def _spent(c: Any, d: Any, mu: float, system: Any, v: Any) -> float:
     return total
 
 
-@njit(nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _bisect(c: Any, d: Any, budget: float, precision: float, room: Any) -> None:
     """Halve the interval of the multiplier until ``precision`` below the budget."""
     system, v = room
@@ -53,7 +53,7 @@ def _bisect(c: Any, d: Any, budget: float, precision: float, room: Any) -> None:
     _spent(c, d, high, system, v)
 
 
-@njit(nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _bisect_spectrum(c: Any, d: Any, budget: float, precision: float, v: Any) -> None:
     """The same after one eigendecomposition: a halving is then a sum of R terms."""
     values, basis = np.linalg.eigh(c)
@@ -85,7 +85,7 @@ def _bisect_spectrum(c: Any, d: Any, budget: float, precision: float, v: Any) ->
     v[:] = basis @ turned
 
 
-@njit(nogil=True, fastmath=FAST)
+@njit(**FAST)
 def _batch(given: Any, budget: Any, precision: float, spectrum: bool, v: Any) -> None:
     e, decoders, root = given
     cells, users, receivers, chains = e.shape[1:]
