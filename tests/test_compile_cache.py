@@ -68,7 +68,8 @@ def test_every_kernel_says_how_it_is_compiled():
     for name in names:
         choice = vars(options)[name]
         assert set(choice) - {"inline"} == said, name
-        assert choice["forceinline"] == bool(choice["fastmath"]), name
+        wanted = bool(choice["fastmath"]) or name == "INLINED"
+        assert choice["forceinline"] == wanted, name
     found = 0
     for path in sorted(Path(cpu.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -85,6 +86,53 @@ def test_every_kernel_says_how_it_is_compiled():
                 assert others <= {"inline"}, f"{path.name}: {node.name}"
                 found += 1
     assert found > 150
+
+
+def test_fast_math_lives_in_no_function_that_stays_a_symbol():
+    kernels = _kernels()
+    called = set().union(*(calls for _, _, calls in kernels.values()))
+    assert ("blocks", "solve") in called
+    for name, (choice, inline, calls) in kernels.items():
+        if name not in called or inline or vars(options)[choice]["forceinline"]:
+            continue
+        fast = {
+            callee
+            for callee in calls & kernels.keys()
+            if vars(options)[kernels[callee][0]]["fastmath"] and not kernels[callee][1]
+        }
+        assert not fast, f"{name} has the fast math of {fast} and is not inlined itself"
+
+
+def _name(node):
+    return ast.unparse(node.func if isinstance(node, ast.Call) else node)
+
+
+def _kernels():
+    """Options, whether inlined by name, and callees of every kernel, by module and name."""
+    found = {}
+    for path in Path(cpu.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        imported = {
+            alias.asname or alias.name: (node.module.rsplit(".", 1)[1], alias.name)
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("holobeam.kernels.")
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if not (
+                isinstance(node, ast.FunctionDef) and "njit" in map(_name, node.decorator_list)
+            ):
+                continue
+            (jit,) = (one for one in node.decorator_list if _name(one) == "njit")
+            said = {k.arg: ast.unparse(k.value) for k in jit.keywords}
+            inline = "inline" in said or said[None] == "WITHIN"
+            names = [_name(n) for n in ast.walk(node) if isinstance(n, ast.Call)]
+            calls = {
+                tuple(name.split(".", 1)) if "." in name else imported.get(name, (path.stem, name))
+                for name in names
+            }
+            found[path.stem, node.name] = (said[None], inline, calls)
+    return found
 
 
 @pytest.mark.slow

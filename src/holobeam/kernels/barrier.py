@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.binary import value_of
-from holobeam.kernels.options import EXACT, FAST
+from holobeam.kernels.options import EXACT, FAST, INLINED
 
 
 @njit(**FAST)
@@ -122,7 +122,7 @@ def evaluate(
     return True, bound, volume
 
 
-@njit(**EXACT)
+@njit(**INLINED)
 def climb(
     q: Any,
     c: Any,

@@ -15,7 +15,7 @@ from numba import njit
 
 from holobeam.kernels.barrier import climb, evaluate, safe_start
 from holobeam.kernels.binary import tabu, value_of
-from holobeam.kernels.options import EXACT, FAST
+from holobeam.kernels.options import EXACT, FAST, INLINED
 
 ACCURACY = 0.3
 """How far from its optimum the root's diagonal may stay, as a share of the gap.
@@ -80,7 +80,7 @@ def _choose(
     return chosen, nearer, farther
 
 
-@njit(**EXACT)
+@njit(**INLINED)
 def _walk(
     q: Any,
     c: Any,

@@ -10,10 +10,10 @@ from typing import Any
 
 from numba import njit
 
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, INLINED
 
 
-@njit(**FAST)
+@njit(**INLINED)
 def assign(target: Any, source: Any) -> None:
     """Copy the entries of ``source`` into an array of its shape, one to three axes."""
     if target.ndim == 1:

@@ -13,7 +13,7 @@ from numba import njit
 
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import project, spread
-from holobeam.kernels.options import EXACT, FAST
+from holobeam.kernels.options import EXACT, FAST, INLINED
 
 
 @njit(**FAST)
@@ -61,7 +61,7 @@ def _step(
             out[0, i], out[1, i] = q[0, i], q[1, i]
 
 
-@njit(**EXACT)
+@njit(**INLINED)
 def _squarem(
     z: Any, t: Any, price: Any, points: Any, goal: float, kind: int, levels: Any, e: Any
 ) -> float:
@@ -93,7 +93,7 @@ def _squarem(
     return goal
 
 
-@njit(**EXACT)
+@njit(**INLINED)
 def _run(
     z: Any,
     t: Any,

@@ -2,9 +2,10 @@
 
 Numba would have it otherwise. A function that another one calls stays a symbol of its own, and of
 all copies, each optimised where it was linked in, the one that a process happens to load first
-serves every kernel; with fast math they differ in the last digit. So whatever is called is inlined
-(``forceinline``). And what a function does not say of itself it takes over from whichever caller
-compiles it first, and keeps, on disk too; so everything is said, also what is not wanted.
+serves every kernel; with fast math they differ in the last digit. So what is called is inlined
+(``forceinline``) if it, or anything inlined into it, has fast math. And what a function leaves
+unsaid it takes over from whichever caller compiles it first, and keeps, on disk too; so everything
+is said, also what is not wanted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ _ALL: dict[str, Any] = {
 
 EXACT: dict[str, Any] = {**_ALL, "fastmath": False, "forceinline": False}
 """Every operation as written, rounded as IEEE 754 says."""
+
+INLINED: dict[str, Any] = {**EXACT, "forceinline": True}
+"""As :data:`EXACT`, for what other kernels call and what itself calls fast ones."""
 
 # No "nnan"/"ninf": a non-finite channel must stay visible to the caller.
 FAST: dict[str, Any] = {
