@@ -25,7 +25,7 @@ class CellLink:
     e
         ``(B, L, U, M, R)``: from base station l to every user, ``H A_l``.
     g
-        ``(B, L, R, R)``: ``A_l^H A_l`` where radiated power counts, else None.
+        ``(B, L, R, R)``: ``A_l^H A_l`` where radiated power counts, in double precision, else None.
     """
 
     e: Complex[Tensor, "batch cells users receivers rf_chains"]
@@ -35,14 +35,15 @@ class CellLink:
         self, digital: Complex[Tensor, "batch cells rf_chains streams"]
     ) -> Complex[Tensor, "batch cells users receivers streams"]:
         """What every user hears of the streams of every base station."""
-        return self.e @ digital.unsqueeze(2)
+        return self.e @ digital.unsqueeze(2).to(self.e.dtype)
 
     def power(
         self, digital: Complex[Tensor, "batch cells rf_chains streams"]
     ) -> Float[Tensor, "batch cells"]:
         """``tr(V^H G V)`` of each cell."""
-        metric = digital if self.g is None else self.g @ digital
-        return (digital.conj() * metric).real.sum(dim=(2, 3)).clamp(min=0.0)
+        metric = digital if self.g is None else self.g @ digital.to(self.g.dtype)
+        power = (digital.conj() * metric).real.sum(dim=(2, 3)).clamp(min=0.0)
+        return power.to(self.e.real.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,14 @@ class Link:
     e
         ``(B, F, K, R)``: ``H A``.
     g
-        ``(B, F, R, R)``: ``A^H A`` where radiated power counts; None for the identity (power at
-        the feeds, per chain, or an orthonormal basis).
+        ``(B, F, R, R)``: ``A^H A`` where radiated power counts, in double precision whatever the
+        dtype of ``e``; None for the identity (power at the feeds, per chain, or an orthonormal
+        basis).
+
+    Notes
+    -----
+    G squares the condition of A. Large entries of V that cancel in the air have a power that
+    single precision knows too little of: too small a power reads as too high a rate.
     """
 
     e: Complex[Tensor, "batch subcarriers users rf_chains"]
@@ -27,23 +33,25 @@ class Link:
 
     def metric(self, digital: Tensor) -> Tensor:
         """``G V``."""
-        return digital if self.g is None else self.g @ digital
+        return digital if self.g is None else self.g @ digital.to(self.g.dtype)
 
     def received(self, digital: Complex[Tensor, "batch subcarriers rf_chains users"]) -> Tensor:
         """``E V``: entry (k, j) is what user k hears of the stream of user j."""
-        return self.e @ digital
+        return self.e @ digital.to(self.e.dtype)
 
     def power(
         self, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
     ) -> Float[Tensor, "batch subcarriers"]:
         """``tr(V^H G V)``."""
-        return (digital.conj() * self.metric(digital)).real.sum(dim=(2, 3)).clamp(min=0.0)
+        power = (digital.conj() * self.metric(digital)).real.sum(dim=(2, 3)).clamp(min=0.0)
+        return power.to(self.e.real.dtype)
 
     def column_power(
         self, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
     ) -> Float[Tensor, "batch subcarriers users"]:
         """Power of each user's column."""
-        return (digital.conj() * self.metric(digital)).real.sum(dim=2).clamp(min=0.0)
+        power = (digital.conj() * self.metric(digital)).real.sum(dim=2).clamp(min=0.0)
+        return power.to(self.e.real.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +90,12 @@ def solve_small(matrix: Tensor, right: Tensor, ridge: float = 1e-14) -> Tensor:
         matrix + ridge * level * eye, right, check_errors=False
     )[0]
     return solution
+
+
+def power_metric(analog: Complex[Tensor, "*batch antennas rf_chains"]) -> Tensor:
+    """``A^H A`` in double precision."""
+    wide = analog.to(torch.complex128)
+    return wide.mH @ wide
 
 
 def widen(link: Link) -> Link:

@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.analog.quadratic import Quadratic
-from holobeam.digital.link import Link, Weights
+from holobeam.digital.link import Link, Weights, power_metric
 from holobeam.digital.per_rf_chain import row_step
 from holobeam.digital.wmmse import folded_step, mmse_weights
 from holobeam.frontends.frontend import Frontend
@@ -152,6 +152,10 @@ class Downlink:
     def link(self, control: Complex[Tensor, "batch antennas controls"]) -> Link:
         """Effective channel and power metric for given controls."""
         return self._link(self.h, control)
+
+    def measured_link(self, control: Complex[Tensor, "batch antennas controls"]) -> Link:
+        """:meth:`link` in double precision: designs are judged on it, whatever their dtype."""
+        return self._link(self.h.to(torch.complex128), control)
 
     def rates(
         self, link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
@@ -346,8 +350,9 @@ class Downlink:
 
     def true_rates(self, control: Tensor, digital: Tensor) -> Float[Tensor, "batch users"]:
         """Rates on ``true_h`` where given, else on ``h``; the power is what the design spends."""
-        link = self._link(self.h if self.true_h is None else self.true_h, control)
-        return self.rates(link, digital)
+        h = self.h if self.true_h is None else self.true_h
+        link = self._link(h.to(torch.complex128), control)
+        return self.rates(link, digital).to(h.real.dtype)
 
     def take(self, rows: Tensor) -> Downlink:
         """Restrict the problem to some channels of the batch."""
@@ -380,13 +385,12 @@ class Downlink:
     def _link(self, h: Tensor, control: Tensor) -> Link:
         if self.frontend.feed is None:
             basis = self.basis
-            return Link(h if basis is None else h @ basis)
+            return Link(h if basis is None else h @ basis.to(h.dtype))
         analog = self.frontend.analog(control)
-        e = h @ analog
+        e = h @ analog.to(h.dtype)
         if self.power_at != "radiated":
             return Link(e)
-        g = analog.mH @ analog
-        return Link(e, g.expand(-1, h.shape[1], -1, -1))
+        return Link(e, power_metric(analog).expand(-1, h.shape[1], -1, -1))
 
 
 def _span(h: Tensor) -> Tensor:

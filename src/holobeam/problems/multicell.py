@@ -20,6 +20,7 @@ from holobeam.digital.cells import (
     cell_rates,
     cell_weights,
 )
+from holobeam.digital.link import power_metric
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import cell_inputs, inputs
 from holobeam.problems.inputs import PowerAt
@@ -175,6 +176,10 @@ class MultiCell:
         """Effective channels and power metrics for given controls."""
         return self._link(self.h, control)
 
+    def measured_link(self, control: Complex[Tensor, "batch cells antennas controls"]) -> CellLink:
+        """:meth:`link` in double precision: designs are judged on it, whatever their dtype."""
+        return self._link(self.h.to(torch.complex128), control)
+
     def rates(
         self, link: CellLink, digital: Complex[Tensor, "batch cells rf_chains streams"]
     ) -> Float[Tensor, "batch users"]:
@@ -300,8 +305,8 @@ class MultiCell:
 
     def true_rates(self, control: Tensor, digital: Tensor) -> Float[Tensor, "batch users"]:
         """Rates on ``true_h`` where given, else on ``h``."""
-        link = self._link(self.h if self.true_h is None else self.true_h, control)
-        return self.rates(link, digital)
+        h = self.h if self.true_h is None else self.true_h
+        return self.rates(self._link(h.to(torch.complex128), control), digital)
 
     def radiated_power(self, precoder: Tensor) -> Float[Tensor, " batch"]:
         """Power in the air, summed over cells."""
@@ -337,8 +342,8 @@ class MultiCell:
         if self.feed is None:
             return CellLink(channel)
         analog = self.analog(control)
-        g = analog.mH @ analog if self.power_at == "radiated" else None
-        return CellLink(channel @ analog.unsqueeze(2), g)
+        g = power_metric(analog) if self.power_at == "radiated" else None
+        return CellLink(channel @ analog.unsqueeze(2).to(channel.dtype), g)
 
     def _branches(self, digital: Tensor) -> Tensor:
         """What each control lets through, ``(B, L, N, C, K S)``."""

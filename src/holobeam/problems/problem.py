@@ -49,6 +49,10 @@ class Problem(Protocol):
         """What is left once the controls are fixed."""
         ...
 
+    def measured_link(self, control: Tensor) -> Any:
+        """The same in double precision, to judge designs on."""
+        ...
+
     def rates(self, link: Any, digital: Tensor) -> Tensor:
         """``(B, users)`` bits/s/Hz."""
         ...

@@ -332,7 +332,7 @@ def _stacked(
         first = join([variant.init(problem, generator) for variant in variants])
         run = iterate(solver, many, first, history, progress)
         control, digital = many.feasible(run.best.control, run.best.digital)
-        utility = many.utility(many.link(control), digital)
+        utility = many.utility(many.measured_link(control), digital)
     winner = utility.view(starts, batch).argmax(dim=0) * batch
     winner = winner + torch.arange(batch, device=winner.device)
     tried = None if run.history is None else run.history.view(starts, batch, -1)

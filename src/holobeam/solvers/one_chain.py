@@ -118,7 +118,7 @@ def _chain_power(link: Link) -> Tensor:
     """Power counted for a unit fed into each chain, ``(B, F, R)``."""
     if link.g is None:
         return torch.ones_like(link.e[:, :, 0].real)
-    return link.g.diagonal(dim1=2, dim2=3).real
+    return link.g.diagonal(dim1=2, dim2=3).real.to(link.e.real.dtype)
 
 
 def paired(

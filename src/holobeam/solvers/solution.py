@@ -79,7 +79,8 @@ class Solution:
     @property
     def precoder(self) -> Complex[Tensor, "batch subcarriers antennas users"]:
         """What the antennas radiate for each user, ``A V``."""
-        return self.analog @ self.digital
+        wide = self.analog.to(torch.complex128) @ self.digital.to(torch.complex128)
+        return wide.to(self.digital.dtype)
 
     @property
     def rates(self) -> Float[Tensor, "batch users"]:
@@ -94,13 +95,15 @@ class Solution:
     @property
     def design_rate(self) -> Float[Tensor, " batch"]:
         """Sum rate on ``h``: what the solver believed."""
-        link = self.problem.link(self.control)
-        return self.problem.rates(link, self.digital).sum(dim=1)
+        link = self.problem.measured_link(self.control)
+        rates = self.problem.rates(link, self.digital)
+        return rates.sum(dim=1).to(self.digital.real.dtype)
 
     @property
     def utility(self) -> Float[Tensor, " batch"]:
         """Design objective."""
-        return self.problem.utility(self.problem.link(self.control), self.digital)
+        link = self.problem.measured_link(self.control)
+        return self.problem.utility(link, self.digital).to(self.digital.real.dtype)
 
     @property
     def radiated_power(self) -> Float[Tensor, " batch"]:
