@@ -20,7 +20,7 @@ def _surface(side, chains):
 
 
 def _by_hand(problem, control, digital):
-    """Sum rates in double precision from y = h A V, the power of what is radiated made exactly P."""
+    """Sum rates in double precision from y = h A V, the power radiated exactly P."""
     feed = problem.frontend.scaled_feed()[0].to(problem.h.dtype).numpy().astype(complex)
     h, noise = problem.h[:, 0].numpy().astype(complex), problem.noise_power.double().numpy()
     found = []
@@ -45,7 +45,8 @@ def test_cancelling_beams_have_the_rate_of_what_is_left(seed, digits):
     digital = (digital + 10.0**digits * weakest).unsqueeze(1)
     true = _by_hand(problem, control, digital)
     said = problem.true_rates(control, digital).sum(dim=1).double()
-    assert said.dtype == torch.float64 and torch.allclose(said, true, rtol=1e-5, atol=1e-6)
+    assert said.dtype == torch.float64
+    assert torch.allclose(said, true, rtol=1e-5, atol=1e-6)
     power = problem.link(control).power(digital)[:, 0].double()
     exact = problem.measured_link(control).power(digital)[:, 0]
     assert torch.allclose(power, exact, rtol=1e-6)

@@ -119,9 +119,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-def test_another_recipe_does_not_go_on_with_a_folder(recipe, tmp_path):
+def test_a_run_that_is_over_says_again_what_it_took_and_takes_no_other_recipe(
+    recipe, tmp_path, holobeam
+):
     path, out = recipe(4), tmp_path / "out"
-    subprocess.run(command(path, "--out", out), check=True, capture_output=True)
-    done = call(path, "--out", out, "--set", "batch=4")
-    assert done.returncode == 2
-    assert "another recipe" in done.stderr
+    code, first, _ = holobeam("train", path, "--out", out, "--json")
+    assert code == 0
+    assert json.loads(first)["cpu_seconds"] > 0
+    assert holobeam("train", path, "--out", out, "--json")[:2] == (0, first)
+    code, _, said = holobeam("train", path, "--out", out, "--set", "batch=4")
+    assert code == 2
+    assert "another recipe" in said

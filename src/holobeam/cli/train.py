@@ -18,7 +18,7 @@ import typer
 from holobeam.cli.terminal import AsJson, bars, check_writable, err, out, print_json
 from holobeam.durable import write_atomically
 from holobeam.errors import InputError, MissingDependencyError, check_choice
-from holobeam.learned.checkpoints import Weights, write_weights
+from holobeam.learned.checkpoints import Weights, read_state, write_weights
 from holobeam.learned.settings import Moment
 from holobeam.learned.training import Watch, averaged
 from holobeam.learned.training import train as run_training
@@ -86,7 +86,7 @@ def train(
         return
     scores = last[-1].scores if last else validation.score(averaged(network, average))
     path = place / f"{name}.safetensors"
-    about = _about(recipe, text, last, scores)
+    about = _about(recipe, text, place, scores)
     write_weights(path, Weights(recipe.model, recipe.options, average, about))
     _tell(path, recipe, scores, about, as_json)
 
@@ -106,17 +106,18 @@ def _same_recipe(place: Path, text: str) -> None:
     write_atomically(path, text.encode())
 
 
-def _about(
-    recipe: Recipe, text: str, last: list[Moment], scores: tuple[Score, ...]
-) -> dict[str, Any]:
-    moment = last[-1] if last else None
+def _about(recipe: Recipe, text: str, place: Path, scores: tuple[Score, ...]) -> dict[str, Any]:
+    # From the checkpoint, not from what was watched: a run that is over still knows its cost.
+    found = read_state(place)
+    assert found is not None, "the last step leaves a checkpoint"
+    state = found[1]
     return {
         "recipe": text,
         "seed": recipe.seed,
-        "steps": moment.step if moment else recipe.settings.steps,
-        "channels": recipe.samples or recipe.settings.steps * recipe.batch,
-        "seconds": round(moment.seconds, 1) if moment else None,
-        "cpu_seconds": round(moment.cpu_seconds, 1) if moment else None,
+        "steps": state["step"],
+        "channels": recipe.samples or state["step"] * recipe.batch,
+        "seconds": round(state["seconds"], 1),
+        "cpu_seconds": round(state["cpu_seconds"], 1),
         "scores": [asdict(score) for score in scores],
         "licence": "Apache-2.0",
     }
