@@ -263,6 +263,19 @@ def test_the_steps_of_pga_belong_to_unit_noise():
     assert gap.abs().max() < 1e-9
 
 
+def test_pga_measures_channels_of_a_link_budget_in_units_of_their_own():
+    """Path loss is no reason to stand still: every scale far from 1 gives one good answer."""
+    problem = standard(4)
+    far = [
+        problem.with_(h=problem.h * size, noise_power=problem.noise_power * size**2)
+        for size in (1e-2, 1e-6, 1e3)
+    ]
+    rates = [hb.solve(one, "pga").sum_rate for one in far]
+    assert (rates[1] / rates[0] - 1).abs().max() < 1e-9
+    assert (rates[2] / rates[0] - 1).abs().max() < 1e-9
+    assert float(rates[0].mean()) > 0.97 * float(hb.solve(problem, "pga").sum_rate.mean())
+
+
 def test_fair_designs_go_on_from_the_phases_found():
     problem = standard(4)
     fair = Downlink(problem.h, problem.frontend, snr_db=12.0, utility="proportional_fair")

@@ -52,6 +52,25 @@ def test_cancelling_beams_have_the_rate_of_what_is_left(seed, digits):
     assert torch.allclose(power, exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "hardware", "options"),
+    [
+        ("blind-ceiling", "rhs", {"tries": 4, "steps": 40, "polish": 60}),
+        ("mmse-fast", "rhs", {"max_iterations": 30}),
+        ("wmmse-projection", "phase-shifters", {"max_iterations": 30}),
+    ],
+)
+def test_single_precision_costs_no_rate(name, hardware, options):
+    # Directions that are hardly radiated were dropped, and what is rounded off was inverted.
+    surface = hb.frontends.build(hardware, hb.arrays.upa((4, 4), spacing=0.25), 4)
+    h = hb.channels.sparse_paths((4, 4), 2).sample(6, seed=5)
+    wide = hb.solve(hb.Downlink(h, surface, snr_db=0.0), name, **options)
+    narrow = hb.solve(hb.Downlink(h.to(torch.complex64), surface, snr_db=0.0), name, **options)
+    assert float(narrow.sum_rate.mean()) > 0.98 * float(wide.sum_rate.mean())
+    assert narrow.violation.max() < 1e-6
+    assert narrow.radiated_power.min() > 0.99 * float(narrow.problem.power[0])
+
+
 @pytest.mark.parametrize("name", ["mmse-fast", "wmmse-cd"])
 def test_best_of_many_starts_wins_by_no_rounding(name):
     # The best of many is where a rate that was read too high ends up: 7.0 instead of 5.4 bits.

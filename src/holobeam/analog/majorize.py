@@ -9,7 +9,6 @@ from torch import Tensor
 
 from holobeam.analog.coordinate import as_array
 from holobeam.analog.quadratic import Quadratic
-from holobeam.analog.two_level import wide
 from holobeam.errors import InputError, check_choice, check_count
 from holobeam.frontends.element_sets import ElementSet
 
@@ -59,7 +58,7 @@ def majorize(
     check_count("steps", steps)
     if not tolerance >= 0.0:
         raise InputError("tolerance", f"got {tolerance!r}", "it must be >= 0")
-    exact = wide(quadratic)
+    exact = quadratic.wide()
     top = largest_eigenvalue(exact) if bound == "eigenvalue" else row_sums(exact)
     # The eigenvalue carries rounding errors; a majoriser must not fall short.
     top = top * (1.0 + 1e-10)

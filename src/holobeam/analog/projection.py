@@ -26,8 +26,9 @@ def closest_point(
     Source: multicell paper, its projection baselines (our reading); docs/methods.md, section 15.
     """
     if bool((quadratic.rho != 0).any()):
-        a, b = quadratic.dense()
-        wanted = (_pseudo_inverse(a) @ b.to(torch.complex128).unsqueeze(2)).squeeze(2)
+        # In single precision what is rounded off would be inverted as well.
+        a, b = quadratic.wide().dense()
+        wanted = (_pseudo_inverse(a) @ b.unsqueeze(2)).squeeze(2)
     else:
         wanted = _least_norm(quadratic)
     nearest = element_set.project(wanted.to(q.dtype).view_as(q))

@@ -50,6 +50,12 @@ class Quadratic:
             if got != shape:
                 raise ShapeError(name, f"got shape {got}", f"need {shape} to go with y")
 
+    def wide(self) -> Quadratic:
+        """The same in double precision, without gradients."""
+        y, t, d = (x.detach().to(torch.complex128) for x in (self.y, self.t, self.d))
+        z = None if self.z is None else self.z.detach().to(torch.complex128)
+        return Quadratic(y, t, d, self.rho.detach().double(), z)
+
     @property
     def antennas(self) -> int:
         """Number of elements N."""

@@ -42,20 +42,12 @@ def signs_of(quadratic: Quadratic, q: Controls, element_set: ElementSet) -> tupl
         )
     low, high = dict.fromkeys(element_set.levels)
     middle, half = torch.tensor([0.5 * (low + high), 0.5 * (high - low)], dtype=torch.complex128)
-    a, b = wide(quadratic).dense()
+    a, b = quadratic.wide().dense()
     b = b - a.sum(dim=-1) * middle
     flat = q.detach().to(torch.complex128).flatten(1)
     x = torch.where(((flat - middle.to(q.device)) * half.conj().to(q.device)).real >= 0, 1.0, -1.0)
     matrix = half.abs().square().item() * a.real
     return matrix, (half.conj().to(b.device) * b).real, x.double(), middle, half
-
-
-def wide(quadratic: Quadratic) -> Quadratic:
-    """The same quadratic in double precision, without gradients."""
-    narrow = (quadratic.y, quadratic.t, quadratic.d)
-    y, t, d = (tensor.detach().to(torch.complex128) for tensor in narrow)
-    z = None if quadratic.z is None else quadratic.z.detach().to(torch.complex128)
-    return Quadratic(y, t, d, quadratic.rho.detach().double(), z)
 
 
 def _minimise(quadratic: Quadratic, q: Tensor, element_set: ElementSet, **options: Any) -> Tensor:

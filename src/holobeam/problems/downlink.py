@@ -18,6 +18,7 @@ from holobeam.frontends.frontend import Frontend
 from holobeam.problems import budget, inputs
 from holobeam.problems.inputs import Budget, PowerAt, Utility
 from holobeam.problems.rates import proportional_fairness, spectral_efficiency
+from holobeam.problems.rounding import held
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -293,10 +294,7 @@ class Downlink:
         return control, self._settled(control, digital, load)
 
     def _settled(self, control: Tensor, digital: Tensor, load: Tensor) -> Tensor:
-        """Scale to the budget; drop what nearly parallel beams cancel where it can't be held.
-
-        Beams that cancel to more digits than the dtype has leave the power to rounding.
-        """
+        """Scale to the budget, also where beams cancel and rounding decides on the power."""
         scaled = self._scaled(digital, load)
         if self.power_at != "radiated" or self.frontend.is_digital:
             return scaled
@@ -308,14 +306,13 @@ class Downlink:
         return self._held(control, scaled, off)
 
     def _held(self, control: Tensor, digital: Tensor, off: Tensor) -> Tensor:
-        """Drop what nearly parallel beams cancel, on channels that are ``off``."""
-        step = torch.finfo(digital.dtype).eps
-        analog = self.analog(control).to(torch.complex128)
-        values, basis = torch.linalg.eigh(analog.mH @ analog)
-        kept = (values > step**0.8 * values[..., -1:]).unsqueeze(3)
-        held = basis @ (kept * (basis.mH @ digital.to(basis.dtype)))
-        held = self._scaled(held, self._measured_load(control, held)).to(digital.dtype)
-        return torch.where(off[:, None, None, None], held, digital)
+        """Hold the budget on channels that are ``off``, where rounding decides on the power."""
+        rows = off.nonzero().squeeze(1)
+        some = self.take(rows)
+        analog = some.analog(control[rows]).to(torch.complex128)
+        new = digital.clone()
+        new[rows] = held(analog, digital[rows], some._over_budget)
+        return new
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
         """Largest breach of a constraint per channel: control off its set, or power over budget."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Complex
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from holobeam.analog.manifold import unit_modulus
@@ -22,6 +22,8 @@ from holobeam.solvers.phase_shifters import (
     plain_feed,
 )
 from holobeam.solvers.starts import matched_control, noise_over_power, random_control, relaxed
+
+_FAR = 1e-2
 
 StepSizes = float | tuple[object, ...] | Tensor
 
@@ -45,15 +47,17 @@ class ProjectedGradientAscent(PhaseShifterSolver):
     analog_steps
         mu: a number, or nested tuples or a tensor that broadcast to (iterations, J).
     digital_steps
-        lambda: a number, or a tuple or tensor of one per iteration; for noise of mean power 1.
+        lambda: a number, or a tuple or tensor of one per iteration; for noise of mean power 1 and
+        channels of mean power 1.
     begin
         ``matched``: phases of the users' channels; ``random`` phases. The digital part is the
         least-squares fit to zero forcing either way.
 
     Notes
     -----
-    The step sizes are absolute, for channels whose entries have mean power 1: on others they are
-    too small or diverge. A tensor of step sizes that requires gradients makes :meth:`step` a layer
+    The step sizes are absolute, for channels whose entries have mean power 1; channels that are
+    more than 20 dB away from that, such as those of a link budget, are measured in units of their
+    own. A tensor of step sizes that requires gradients makes :meth:`step` a layer
     that can be trained. Source: unfolded-pga paper, its conventional method; docs/methods.md,
     section 11.
     """
@@ -105,9 +109,7 @@ class ProjectedGradientAscent(PhaseShifterSolver):
         link = problem.link(control)
         noise = problem.noise_power.unsqueeze(1)
         slope = rate_slope(link.received(digital), noise, problem.user_weights)
-        # The paper's step belongs to unit noise: V is measured in units of its amplitude here.
-        unit = problem.noise_power.mean(dim=1)[:, None, None, None]
-        size = _at(self.digital_steps, memory.count, ()) * unit
+        size = _at(self.digital_steps, memory.count, ()) * digital_unit(problem)
         digital = problem.rescale(link, digital + size * gradient_of_digital(link.e, slope))
         return State(
             control,
@@ -121,6 +123,18 @@ class ProjectedGradientAscent(PhaseShifterSolver):
         if isinstance(row, Tensor):
             return tuple(row.unbind())
         return (row,) * self.inner_steps
+
+
+def digital_unit(problem: Downlink) -> Float[Tensor, "batch 1 1 1"]:
+    """What a step of the digital part is measured in: the power that is as loud as the noise.
+
+    The paper's step belongs to unit noise and channels of mean power 1. Near that it is taken as
+    it is, so that a fade is a fade; far from it the power of the channel is divided out.
+    """
+    level = problem.h.abs().square().mean(dim=(1, 2, 3))
+    far = (level > 0) & ((level < _FAR) | (level > 1.0 / _FAR))
+    unit = problem.noise_power.mean(dim=1) / torch.where(far, level, torch.ones_like(level))
+    return unit[:, None, None, None]
 
 
 def ascend_control(
