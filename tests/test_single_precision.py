@@ -67,7 +67,7 @@ def test_single_precision_costs_no_rate(name, hardware, options):
     wide = hb.solve(hb.Downlink(h, surface, snr_db=0.0), name, **options)
     narrow = hb.solve(hb.Downlink(h.to(torch.complex64), surface, snr_db=0.0), name, **options)
     assert float(narrow.sum_rate.mean()) > 0.98 * float(wide.sum_rate.mean())
-    assert narrow.violation.max() < 1e-6
+    assert narrow.violation.max() < 1e-4
     assert narrow.radiated_power.min() > 0.99 * float(narrow.problem.power[0])
 
 

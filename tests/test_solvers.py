@@ -424,3 +424,20 @@ def test_power_book_keeping():
     extra = (paid.dc_power - static) / (solution.dc_power - static)
     assert extra.tolist() == pytest.approx([10**0.3] * 3)
     assert (paid.sum_rate - solution.sum_rate).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("tones", [1, 3])
+@pytest.mark.parametrize("name", ["mrt", "zf", "rzf", "zf-equal-power", "pe-altmin", "mmse"])
+def test_limits_per_chain_are_used_whatever_the_scale_of_the_channel(name, tones):
+    """A direction has no power of its own: left at that of the channel's inverse, zf lost 80 %."""
+    h, hardware = gaussian((4, tones, 3, 16), 0), frontends.phase_shifters(16, 4)
+    found = []
+    for size in (1e-6, 1.0, 1e6):
+        problem = Downlink(
+            size * h, hardware, noise_power=size**2, power=0.25, power_at="per_rf_chain"
+        )
+        solution = hb.solve(problem, name)
+        load = problem.load(problem.link(solution.control), solution.digital)
+        assert (load - 1.0).abs().max() < 1e-9
+        found.append(solution.sum_rate)
+    assert all(torch.allclose(one, found[0], rtol=1e-6) for one in found)

@@ -262,10 +262,19 @@ class Downlink:
         """
         return self._scaled(digital, self.load(link, digital))
 
-    def _scaled(self, digital: Tensor, load: Tensor) -> Tensor:
+    def filled(
+        self, link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
+    ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
+        """Scale a precoder that says directions alone: up, too, until the tightest chain is full.
+
+        Elsewhere the same as :meth:`rescale`.
+        """
+        return self._scaled(digital, self.load(link, digital), up=True)
+
+    def _scaled(self, digital: Tensor, load: Tensor, *, up: bool = False) -> Tensor:
         tiny = torch.finfo(load.dtype).tiny
         scale = torch.where(load > tiny, load.clamp(min=tiny).rsqrt(), torch.ones_like(load))
-        if self.power_at == "per_rf_chain":
+        if self.power_at == "per_rf_chain" and not up:
             scale = scale.clamp(max=1.0)
         return (digital * scale[:, :, None, None]).to(digital.dtype)
 
