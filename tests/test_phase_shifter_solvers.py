@@ -266,9 +266,10 @@ def test_the_steps_of_pga_belong_to_unit_noise():
 def test_pga_measures_channels_of_a_link_budget_in_units_of_their_own():
     """Path loss is no reason to stand still: every scale far from 1 gives one good answer."""
     problem = standard(4)
+    sizes = torch.tensor([[1e-2] * 4, [1e-6] * 4, [1e3, 1.0, 1e-4, 20.0]], dtype=torch.float64)
     far = [
-        problem.with_(h=problem.h * size, noise_power=problem.noise_power * size**2)
-        for size in (1e-2, 1e-6, 1e3)
+        problem.with_(h=problem.h * size[:, None], noise_power=problem.noise_power * size**2)
+        for size in sizes
     ]
     rates = [hb.solve(one, "pga").sum_rate for one in far]
     assert (rates[1] / rates[0] - 1).abs().max() < 1e-9

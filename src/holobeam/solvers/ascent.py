@@ -55,7 +55,7 @@ class ProjectedGradientAscent(PhaseShifterSolver):
 
     Notes
     -----
-    The step sizes are absolute, for channels whose entries have mean power 1; channels that are
+    The step sizes are absolute, for channels whose entries have mean power 1; channels with a user
     more than 20 dB away from that, such as those of a link budget, are measured in units of their
     own. A tensor of step sizes that requires gradients makes :meth:`step` a layer
     that can be trained. Source: unfolded-pga paper, its conventional method; docs/methods.md,
@@ -129,11 +129,12 @@ def digital_unit(problem: Downlink) -> Float[Tensor, "batch 1 1 1"]:
     """What a step of the digital part is measured in: the power that is as loud as the noise.
 
     The paper's step belongs to unit noise and channels of mean power 1. Near that it is taken as
-    it is, so that a fade is a fade; far from it the power of the channel is divided out.
+    it is, so that a fade is a fade; with a user far from it users are measured over their noise.
     """
-    level = problem.h.abs().square().mean(dim=(1, 2, 3))
-    far = (level > 0) & ((level < _FAR) | (level > 1.0 / _FAR))
-    unit = problem.noise_power.mean(dim=1) / torch.where(far, level, torch.ones_like(level))
+    level = problem.h.abs().square().mean(dim=(1, 3))
+    far = ((level > 0) & ((level < _FAR) | (level > 1.0 / _FAR))).any(dim=1)
+    heard = (level / problem.noise_power).mean(dim=1)
+    unit = torch.where(far, heard.reciprocal(), problem.noise_power.mean(dim=1))
     return unit[:, None, None, None]
 
 
@@ -174,14 +175,20 @@ def ascend_control(
 
 
 def forced_target(problem: Downlink) -> Complex[Tensor, "batch subcarriers antennas users"]:
-    """Zero forcing of the fully digital array (regularised where users outnumber antennas)."""
+    """Zero forcing of the fully digital array, every user as far above its own noise.
+
+    Regularised where users outnumber antennas. Up to scale.
+    """
+    level = problem.noise_power.mean(dim=1, keepdim=True)
+    amplitude = (problem.noise_power / level).sqrt()
+    h = problem.h / amplitude[:, None, :, None]
     bound = Downlink(
-        problem.h, fully_digital(problem.frontend.antennas), noise_power=problem.noise_power
+        h, fully_digital(problem.frontend.antennas), noise_power=level.expand_as(amplitude)
     )
     control = torch.ones(problem.batch, problem.frontend.antennas, 1).to(problem.h)
     link = bound.link(control)
     if problem.users > problem.frontend.antennas:
-        return bound.analog(control) @ regularised_zero_forcing(link, noise_over_power(problem))
+        return bound.analog(control) @ regularised_zero_forcing(link, noise_over_power(bound))
     return bound.analog(control) @ zero_forcing(link)
 
 
