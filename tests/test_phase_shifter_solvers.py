@@ -264,7 +264,7 @@ def test_the_steps_of_pga_belong_to_unit_noise():
 
 
 def test_pga_measures_channels_of_a_link_budget_in_units_of_their_own():
-    """Path loss is no reason to stand still: every scale far from 1 gives one good answer."""
+    """Every scale far from 1 gives one answer, as good as that at mean power 1."""
     problem = standard(4)
     sizes = torch.tensor([[1e-2] * 4, [1e-6] * 4, [1e3, 1.0, 1e-4, 20.0]], dtype=torch.float64)
     far = [

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 import holobeam as hb
 from holobeam.testing import gaussian
 
-WIDE = torch.complex128
-
 
 def _surface(side, chains):
     array = hb.arrays.upa((side, side), wavelength=0.01, spacing=0.25)
@@ -44,9 +42,9 @@ def test_cancelling_beams_have_the_rate_of_what_is_left(seed, digits):
     digital = gaussian((3, 7, 5), seed + 2).to(torch.complex64)
     digital = (digital + 10.0**digits * weakest).unsqueeze(1)
     true = _by_hand(problem, control, digital)
-    said = problem.true_rates(control, digital).sum(dim=1).double()
-    assert said.dtype == torch.float64
-    assert torch.allclose(said, true, rtol=1e-5, atol=1e-6)
+    rates = problem.true_rates(control, digital)
+    assert rates.dtype == torch.float32
+    assert torch.allclose(rates.sum(dim=1).double(), true, rtol=1e-5, atol=1e-6)
     power = problem.link(control).power(digital)[:, 0].double()
     exact = problem.measured_link(control).power(digital)[:, 0]
     assert torch.allclose(power, exact, rtol=1e-6)
@@ -67,7 +65,8 @@ def test_single_precision_costs_no_rate(name, hardware, options):
     wide = hb.solve(hb.Downlink(h, surface, snr_db=0.0), name, **options)
     narrow = hb.solve(hb.Downlink(h.to(torch.complex64), surface, snr_db=0.0), name, **options)
     assert float(narrow.sum_rate.mean()) > 0.98 * float(wide.sum_rate.mean())
-    assert narrow.violation.max() < 1e-4
+    # What single precision leaves alone: 7e-5, its step to the power of 0.6.
+    assert narrow.violation.max() < 1.2e-7**0.6
     assert narrow.radiated_power.min() > 0.99 * float(narrow.problem.power[0])
 
 

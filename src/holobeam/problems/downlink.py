@@ -111,7 +111,7 @@ class Downlink:
             "utility_name": inputs.utility(utility),
             "true_h": None if true_h is None else inputs.true_channels(true_h, h),
             "error_variance": inputs.variance(error_variance, (h.shape[0], h.shape[2]), h),
-            "basis": _span(h) if frontend.is_digital and place != "per_rf_chain" else None,
+            "basis": inputs.span(h) if frontend.is_digital and place != "per_rf_chain" else None,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -397,9 +397,3 @@ class Downlink:
         if self.power_at != "radiated":
             return Link(e)
         return Link(e, power_metric(analog).expand(-1, h.shape[1], -1, -1))
-
-
-def _span(h: Tensor) -> Tensor:
-    """Orthonormal basis of the rows of H, ``(B, F, N, min(K, N))``."""
-    basis: Tensor = torch.linalg.qr(h.mH)[0]
-    return basis.resolve_conj().contiguous()

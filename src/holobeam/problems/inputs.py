@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Complex
 from torch import Tensor
 
 from holobeam.errors import InputError, ShapeError, check_choice, check_finite, check_positive
@@ -181,3 +182,9 @@ def broadcast(name: str, tensor: Tensor, shape: tuple[int, ...], h: Tensor) -> T
             f"got shape {tuple(tensor.shape)}",
             f"need a number or something that broadcasts to {shape}",
         ) from None
+
+
+def span(h: Complex[Tensor, "batch subcarriers users antennas"]) -> Tensor:
+    """Orthonormal basis of the rows of H, ``(B, F, N, min(K, N))``."""
+    basis: Tensor = torch.linalg.qr(h.mH)[0]
+    return basis.resolve_conj().contiguous()

@@ -30,9 +30,10 @@ StepSizes = float | tuple[object, ...] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """``H^H`` laid out for products, and iterations done."""
+    """``H^H`` laid out for products, the unit of digital steps, and iterations done."""
 
     back: Tensor
+    unit: Tensor
     count: int
 
 
@@ -86,7 +87,8 @@ class ProjectedGradientAscent(PhaseShifterSolver):
             ("digital_steps", self.digital_steps, (self.max_iterations,)),
         ):
             _check_sizes(name, sizes, axes)
-        memory = Memory(problem.h.mH.resolve_conj().contiguous(), 0)
+        back = problem.h.mH.resolve_conj().contiguous()
+        memory = Memory(back, digital_unit(problem), 0)
         if start is not None:
             return replace(start, memory=memory)
         pick = random_control if self.begin == "random" else matched_control
@@ -109,7 +111,7 @@ class ProjectedGradientAscent(PhaseShifterSolver):
         link = problem.link(control)
         noise = problem.noise_power.unsqueeze(1)
         slope = rate_slope(link.received(digital), noise, problem.user_weights)
-        size = _at(self.digital_steps, memory.count, ()) * digital_unit(problem)
+        size = _at(self.digital_steps, memory.count, ()) * memory.unit
         digital = problem.rescale(link, digital + size * gradient_of_digital(link.e, slope))
         return State(
             control,
