@@ -63,7 +63,7 @@ def test_what_a_process_compiled_itself_gives_the_bits_of_what_it_finds(tmp_path
 
 def test_every_kernel_says_how_it_is_compiled():
     # What is left open is taken over from whichever caller compiles first.
-    said = {"cache", "nogil", "error_model", "fastmath", "forceinline"}
+    said = {"nogil", "error_model", "fastmath", "forceinline"}
     names = {name for name, value in vars(options).items() if name.isupper() and name[0] != "_"}
     for name in names:
         choice = vars(options)[name]
@@ -83,16 +83,16 @@ def test_every_kernel_says_how_it_is_compiled():
                 others = {k.arg for k in call.keywords if k.arg is not None}
                 assert len(unpacked) == 1, f"{path.name}: {node.name}"
                 assert unpacked <= names, f"{path.name}: {node.name}"
-                assert others <= {"inline"}, f"{path.name}: {node.name}"
+                assert others <= {"inline", "cache"}, f"{path.name}: {node.name}"
                 found += 1
     assert found > 150
 
 
 def test_fast_math_lives_in_no_function_that_stays_a_symbol():
     kernels = _kernels()
-    called = set().union(*(calls for _, _, calls in kernels.values()))
+    called = set().union(*(calls for *_, calls in kernels.values()))
     assert ("blocks", "solve") in called
-    for name, (choice, inline, calls) in kernels.items():
+    for name, (choice, inline, _, calls) in kernels.items():
         if name not in called or inline or vars(options)[choice]["forceinline"]:
             continue
         fast = {
@@ -103,12 +103,20 @@ def test_fast_math_lives_in_no_function_that_stays_a_symbol():
         assert not fast, f"{name} has the fast math of {fast} and is not inlined itself"
 
 
+def test_only_what_python_calls_is_kept_on_disk():
+    kernels = _kernels()
+    called = set().union(*(calls for *_, calls in kernels.values()))
+    kept = {name for name, (_, _, cache, _) in kernels.items() if cache}
+    assert kept == kernels.keys() - called
+    assert len(kept) > 20
+
+
 def _name(node):
     return ast.unparse(node.func if isinstance(node, ast.Call) else node)
 
 
 def _kernels():
-    """Options, whether inlined by name, and callees of every kernel, by module and name."""
+    """Options, if inlined by name, if kept on disk, and callees of every kernel."""
     found = {}
     for path in Path(cpu.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
@@ -131,7 +139,7 @@ def _kernels():
                 tuple(name.split(".", 1)) if "." in name else imported.get(name, (path.stem, name))
                 for name in names
             }
-            found[path.stem, node.name] = (said[None], inline, calls)
+            found[path.stem, node.name] = (said[None], inline, "cache" in said, calls)
     return found
 
 

@@ -85,7 +85,7 @@ def _move(
         normalise(q, v)
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

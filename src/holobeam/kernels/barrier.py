@@ -201,7 +201,7 @@ def safe_start(q: Any, c: Any, n: int, s: Any) -> None:
         s[i] = 1.01 * s[i] + 0.01 * top + 1e-12 - q[i, i]
 
 
-@njit(**EXACT)
+@njit(**EXACT, cache=True)
 def barrier_batch(q: Any, c: Any, x: Any, accuracy: float, s: Any, span: Any) -> None:
     """Best diagonals of the problems of a span, to ``accuracy`` of the gap to the signs ``x``."""
     n = c.shape[1]

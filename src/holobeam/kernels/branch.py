@@ -168,7 +168,7 @@ def _incumbent(q: Any, c: Any, x: Any, value: float, trial: Any, g: Any, steps: 
     return value
 
 
-@njit(**EXACT)
+@njit(**EXACT, cache=True)
 def branch_batch(
     q: Any, c: Any, x: Any, value: Any, bound: Any, nodes: Any, limit: int, stop: Any, span: Any
 ) -> None:

@@ -72,7 +72,7 @@ def _gross(a: Any, v: Any) -> float:
     return total
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _settles(
     feed: Any, q: Any, v: Any, power: Any, kind: int, levels: Any, single: bool, off: Any,
     first: int, last: int,

@@ -231,7 +231,7 @@ def _rooms(
     )
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

@@ -221,7 +221,7 @@ def rows_of_channel(
         rows_of_cell(y, root, cell, limit[cell], v[cell], visits, tolerance)
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _rows_batch(
     e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float,
     first: int, last: int,

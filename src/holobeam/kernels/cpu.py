@@ -144,7 +144,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     """
     known_j, known_s, known_f, known_c = rows, streams, subcarriers, controls
 
-    @njit(**FAST)
+    @njit(**FAST, cache=True)
     def sweep(
         y: Any,
         residual: Any,
@@ -180,7 +180,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     return sweep
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _rows_batch(
     e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, first: int, last: int
 ) -> None:

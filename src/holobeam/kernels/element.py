@@ -31,7 +31,7 @@ def _best(z_b: float, z_c: float, b: complex, c: complex) -> complex:
     return found
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _sweep(u: Any, w: Any, f: Any, first: int, last: int) -> None:
     """Sweep the columns of channels ``first`` to ``last``; see :func:`sweep_column`."""
     users, antennas = u.shape[1], u.shape[2]

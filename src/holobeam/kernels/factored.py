@@ -117,7 +117,7 @@ def _kernel(width: int) -> Any:
     """Compile the sweep for one padded row length, so that its loops unroll."""
     size = width
 
-    @njit(**FAST)
+    @njit(**FAST, cache=True)
     def sweep(
         y: Any,
         t: Any,

@@ -236,7 +236,7 @@ def _finish(
         logits[k, 0], logits[k, 1] = out[0], out[1]
 
 
-@njit(**QUIET)
+@njit(**QUIET, cache=True)
 def _graphs(scenes: Any, network: Any, answer: Any, first: int, last: int) -> None:
     """Walk channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, feed = scenes

@@ -13,7 +13,7 @@ from holobeam.kernels.cpu import compiled, spread
 from holobeam.kernels.options import FAST
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _judge(problem: Any, control: Any, digital: Any, utility: Any, scaled: Any, part: Any) -> None:
     h, feed, noise, alpha, power, radiated = problem
     users, chains = h.shape[1], feed.shape[1]

@@ -128,7 +128,7 @@ def _run(
             _value(z, t, price, now, e)
 
 
-@njit(**EXACT)
+@njit(**EXACT, cache=True)
 def _batch(
     y: Any,
     t: Any,

@@ -85,7 +85,7 @@ def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> b
     return True
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _points(
     h: Any, feed: Any, noise: Any, spare: Any, q: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:
@@ -225,7 +225,7 @@ def _same_power(g: Any, v: Any) -> None:
             v[r, k] = scale * v[r, k] if scale > 0.0 else complex(0.0)
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _firsts(
     channels: Any, q: Any, v: Any, utility: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:

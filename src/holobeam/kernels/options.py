@@ -4,8 +4,10 @@ Numba would have it otherwise. A function that another one calls stays a symbol 
 all copies, each optimised where it was linked in, the one that a process happens to load first
 serves every kernel; with fast math they differ in the last digit. So what is called is inlined
 (``forceinline``) if it, or anything inlined into it, has fast math. And what a function leaves
-unsaid it takes over from whichever caller compiles it first, and keeps, on disk too; so everything
-is said, also what is not wanted.
+unsaid it takes over from whichever caller compiles it first; so everything is said, also what is
+not wanted. Last, a function read back from disk is not to the optimiser quite what it was when
+compiled: sums inlined from it can be formed in another order. So only what Python calls is kept on
+disk (``cache=True`` at its definition), never what that calls.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 _ALL: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
     "error_model": "python",
 }

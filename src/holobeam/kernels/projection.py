@@ -243,7 +243,7 @@ def _note(
     return better, idle[b] >= patience
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

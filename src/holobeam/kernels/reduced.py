@@ -69,7 +69,7 @@ def _step(
     return found, scale, head, True
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _loop(
     channels: Any, point: Any, record: Any, plan: Any, steps: Any, begin: int, end: int
 ) -> None:
@@ -110,7 +110,7 @@ def _loop(
         answer(model, x[b], room, control[b], digital[b])
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _begin(channels: Any, point: Any, plan: Any, begin: int, end: int) -> None:
     """Start channels ``begin`` to ``end``; see :func:`start`."""
     h_re, h_im, f_re, f_im, phases, rows, stride, noise, alpha, base = channels

@@ -151,7 +151,7 @@ def _walk(
     return best, nodes, bound
 
 
-@njit(**EXACT)
+@njit(**EXACT, cache=True)
 def sphere_batch(
     q: Any,
     c: Any,

@@ -94,7 +94,7 @@ def _fit(
             normalise(q, v)
 
 
-@njit(**FAST)
+@njit(**FAST, cache=True)
 def _starts(channels: Any, q: Any, v: Any, plan: Any, first: int, last: int) -> None:
     """Start channels ``first`` to ``last``; see :func:`fitted_start`."""
     h, basis, feed, noise, alpha, power = channels

@@ -81,7 +81,7 @@ def _structured(small: Any, given: Any, powers: Any, prices: Any, users: int, ch
             store(v[1], at, scale * load(v[1], at))
 
 
-@njit(**QUIET)
+@njit(**QUIET, cache=True)
 def _designs(scenes: Any, shares: Any, logits: Any, answer: Any, first: int, last: int) -> None:
     """Design channels ``first`` to ``last``; see :func:`design`."""
     h, noise_power, power, basis, back = scenes
@@ -145,7 +145,7 @@ def design(
     spread(work, batch, batch * antennas * users * 2e-8, threads)
 
 
-@njit(**QUIET)
+@njit(**QUIET, cache=True)
 def _tells(scenes: Any, out: Any, first: int, last: int) -> None:
     """Features of channels ``first`` to ``last``; see :func:`tell`."""
     h, noise_power, power = scenes

@@ -260,7 +260,7 @@ def _pass(
             rates(small, given, spent(small, users, chains), users, rates_of[t])
 
 
-@njit(**QUIET)
+@njit(**QUIET, cache=True)
 def _walk(problem: Any, network: Any, answer: Any, passes: int, first: int, last: int) -> None:
     """Walk all layers on channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, start, basis, back = problem
