@@ -77,6 +77,19 @@ def test_every_solver_on_every_front_end(name, frontend, dtype):
     testing.check_solver(solver, problems)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_says_itself_which_kind_of_problem_it_does_not_serve(name):
+    solver = _solver(name)
+    for frontend in ("digital", "rhs", "phase-shifters"):
+        hardware = frontends.build(frontend, upa((4, 3)), 2)
+        for problem in testing.example_cell_problems([hardware]):
+            if hb.MultiCell not in solver.problems:
+                assert "not for MultiCell" in solver.supports(problem)
+            if solver.supports(problem) is not None:
+                with pytest.raises(hb.errors.UnsupportedError):
+                    solver(problem)
+
+
 @pytest.mark.parametrize("name", ["mmse-fast", "wmmse-cd", "vp"])
 def test_batch_invariance_of_full_length_runs(name):
     """Small matrix products round differently in a batch of one: last digits, never more."""

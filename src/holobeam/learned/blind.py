@@ -54,7 +54,7 @@ class Blind(Solver):
     polish: int = STEPS
     draw: int = 0
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Reason of surface networks, or that the grid is not known."""
         reason = unserved(problem)
         if reason is None and grid_of(problem, self._given) is None:

@@ -168,7 +168,7 @@ class Learned(Solver):
             seconds=time.perf_counter() - begin,
         )
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Reason of the network."""
         return self.network.refusal(problem)
 

@@ -14,7 +14,7 @@ from holobeam.learned.checkpoints import read_weights
 from holobeam.learned.unfolded import Unfolding
 from holobeam.learned.zoo import card, restore, shipped
 from holobeam.problems.downlink import Downlink
-from holobeam.solvers.base import Pass, Record, Solver, State, check_supported, mismatch
+from holobeam.solvers.base import Pass, Record, Solver, State, check_supported
 from holobeam.solvers.refit import digital_refit
 from holobeam.solvers.solution import Solution
 from holobeam.solvers.starts import relaxed
@@ -114,11 +114,11 @@ class Unfolded(Solver):
     def _of(self, network: Unfolding) -> Solver:
         return replace(network.frozen(self.begin, self.keep, self.max_iterations), name=self.name)
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves what its step sizes were trained on; named ones serve whatever the solver does."""
         # What the solver itself can't serve doesn't depend on its step sizes.
         plain = self._ready(f"{self.model}-{self.layers}")
-        reason = mismatch(self, problem) or plain.supports(problem)
+        reason = plain.supports(problem)
         if reason is None and problem.frontend.has_free_gain:
             return "its step sizes are trained for bounded controls; use vp, wmmse-mo or ggml"
         if reason is None and not str(self.weights) and self._set(problem) not in shipped():

@@ -235,7 +235,7 @@ class Prepared(Solver):
             return Restart(name=made.name, solver=made, starts=self.starts)
         return made
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Reason of the solver itself."""
         if isinstance(problem, Downlink) and self._samples():
             return None

@@ -51,11 +51,11 @@ class TwoTimescale(Solver):
     solver: Solver | str = field(default="vp")
     refit_steps: int = 50
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves front-ends with something to control."""
         if problem.frontend.is_digital:
             return "a fully digital array has no control that could be slow; use wmmse-digital"
-        return super().supports(problem)
+        return None
 
     def __call__(self, problem: Downlink, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""

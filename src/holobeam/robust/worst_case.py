@@ -57,11 +57,11 @@ class WorstCase(Solver):
     iterations: int = 20
     starts: int = 1
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Reason of the solver of the nominal design; fully digital arrays have no fixed basis."""
         if problem.frontend.is_digital:
             return "it designs arrays with controls; use NoiseEquivalent for fully digital ones"
-        return super().supports(problem) or refusal(as_solver(self.solver), problem)
+        return refusal(as_solver(self.solver), problem)
 
     def __call__(self, problem: Downlink, **options: Any) -> Solution:
         """Solve; options as for :class:`Solver`."""

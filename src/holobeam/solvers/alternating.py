@@ -128,7 +128,7 @@ class Alternating(Solver):
     refresh: bool = True
     equal_power: bool = True
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves every front-end; the fit to a digital precoder knows one cell."""
         if isinstance(problem, MultiCell) and self.begin in {"fit", "fit-random"}:
             return "it starts from the fully digital precoder of one cell; use wmmse-cd"
@@ -137,7 +137,7 @@ class Alternating(Solver):
             reason = unfit(self.analog, frontend.element_set, frontend.antennas * frontend.controls)
             if reason is not None:
                 return reason
-        return super().supports(problem)
+        return None
 
     def init(
         self, problem: AnyProblem, generator: torch.Generator, start: State | None = None

@@ -71,11 +71,11 @@ class ProjectedGradientAscent(PhaseShifterSolver):
     digital_steps: StepSizes = 1e-4
     begin: Literal["matched", "random"] = "matched"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves phase shifters under one power budget."""
         if problem.power_at == "per_rf_chain":
             return "it knows one power budget, not a limit per RF chain; use wmmse-cd or vp"
-        return super().supports(problem)
+        return super().refuses(problem)
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None

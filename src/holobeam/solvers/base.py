@@ -89,7 +89,11 @@ class Solver:
 
     def supports(self, problem: AnyProblem) -> str | None:
         """Reason why this solver can't serve the problem, or None."""
-        return mismatch(self, problem)
+        return mismatch(self, problem) or self.refuses(problem)
+
+    def refuses(self, problem: AnyProblem) -> str | None:
+        """Reason beyond the kind of problem, or None; only asked where the kind is right."""
+        return None
 
     def init(
         self, problem: AnyProblem, generator: torch.Generator, start: State | None = None
@@ -250,7 +254,7 @@ class Chain(Solver):
     name: str = "chain"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """First reason of any link of the chain."""
         return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 
@@ -283,7 +287,7 @@ class Restart(Solver):
     solver: Solver = field(default_factory=Solver)
     starts: int = 8
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Reason of the solver itself."""
         return refusal(self.solver, problem)
 
@@ -357,7 +361,7 @@ class BestOf(Solver):
     name: str = "best-of"
     solvers: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """First reason of any racer."""
         return next((r for s in self.solvers if (r := refusal(s, problem))), None)
 

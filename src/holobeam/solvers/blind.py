@@ -30,9 +30,9 @@ class Blind(Solver):
     name: str = "blind"
     solver: Solver = field(default_factory=Solver)
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serve what the solver itself serves."""
-        return super().supports(problem) or refusal(self.solver, problem)
+        return refusal(self.solver, problem)
 
     def variant(self, index: int) -> Solver:
         """Start ``index`` of the solver itself."""

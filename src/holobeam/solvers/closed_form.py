@@ -50,12 +50,9 @@ class ClosedForm(Solver):
     max_iterations: int = 0
     rule: Rule = "rzf"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Zero forcing needs as many chains as users."""
-        mismatch = super().supports(problem)
-        if mismatch is None and self.rule.startswith("zf"):
-            return needs_chains(problem)
-        return mismatch
+        return needs_chains(problem) if self.rule.startswith("zf") else None
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None
@@ -107,14 +104,14 @@ class DigitalWmmse(Solver):
     select: bool = False
     controls: Literal["none", "random"] = "none"
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves fully digital arrays, unless the controls are drawn at random."""
         if self.controls == "none" and not problem.frontend.is_digital:
             return (
                 f"it designs fully digital arrays, not {problem.frontend.name}; use wmmse-cd "
                 "or vp there"
             )
-        return super().supports(problem)
+        return None
 
     def init(
         self, problem: AnyProblem, generator: torch.Generator, start: State | None = None

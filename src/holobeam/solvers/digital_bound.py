@@ -158,7 +158,7 @@ class DigitalBound(BestOf):
 
     cells: tuple[Solver, ...] = field(default=())
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """First reason of any racer."""
         return self._racing(problem).supports(problem)
 

@@ -250,9 +250,9 @@ class OrthogonalMatchingPursuit(PhaseShifterSolver):
     grid: int = 128
     dictionary: Tensor | None = field(default=None)
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Needs a shifter on every branch: a column of A is a beam of the dictionary."""
-        reason = super().supports(problem)
+        reason = super().refuses(problem)
         if reason is None and problem.frontend.controls == 1 and problem.chains > 1:
             return "its beams need a shifter on every branch; use pe-altmin or manifold-cg"
         size = self.grid if self.dictionary is None else self.dictionary.shape[-1]

@@ -64,7 +64,7 @@ class ProportionalFair(Solver):
     inner_iterations: int = 8
     damping: float = 0.6
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Reason of the inner solver."""
         return refusal(self.inner, problem)
 
@@ -146,11 +146,11 @@ class Fair(Solver):
     name: str = "fair"
     solver: Solver = field(default_factory=VariableProjection)
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serve what the solver itself serves, if user weights can move it."""
         if self.solver.closed_form:
             return "a closed form does not look at user weights"
-        return super().supports(problem) or refusal(self.solver, problem)
+        return refusal(self.solver, problem)
 
     def variant(self, index: int) -> Solver:
         """Start ``index`` of the solver itself."""

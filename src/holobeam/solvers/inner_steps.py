@@ -47,11 +47,11 @@ class InnerSteps(Solver):
     inner_steps: int = 5
     step_size: float = 0.1
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves everything with something to control."""
         if problem.frontend.is_digital:
             return "it designs controls, and a fully digital array has none; use wmmse-digital"
-        return super().supports(problem)
+        return None
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None

@@ -63,11 +63,11 @@ class WeightedErrorAlternation(PhaseShifterSolver):
     inner_tolerance: float = 1e-4
     begin: Literal["matched", "random"] = "matched"
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves phase shifters, and vector modulators by conjugate gradients."""
         if self.rule == "mm" and problem.frontend.has_free_gain:
             return "its steps move phases, not gains; use wmmse-mo, ggml or wmmse-cd there"
-        return super().supports(problem)
+        return super().refuses(problem)
 
     def init(
         self, problem: AnyProblem, generator: torch.Generator, start: State | None = None

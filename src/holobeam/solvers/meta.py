@@ -190,12 +190,12 @@ class MetaPrecoding(PhaseShifterSolver):
     noise_input: bool = False
     begin: Literal["random", "matched"] = "random"
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves fully connected phase shifters (vector modulators), a chain for each stream."""
         connected = (
             needs_chains_in_every_cell if isinstance(problem, MultiCell) else needs_full_connection
         )
-        reason = super().supports(problem) or connected(problem)
+        reason = super().refuses(problem) or connected(problem)
         size = None if reason else _feed(problem).abs()
         if size is not None and bool(((size / size.mean() - 1.0).abs() > 1e-6).any()):
             return "it needs a feed of equal amplitudes; use vpk or vp"

@@ -48,11 +48,11 @@ class RobustMetaPrecoding(MetaPrecoding):
     outage: float = 0.05
     draws: int = 100_000
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves what ``ggml`` does, where something says how large errors are."""
         if self.delta is None and getattr(problem, "error_variance", None) is None:
             return "nothing says how wrong its channels are; give the problem error_variance"
-        return super().supports(problem)
+        return super().refuses(problem)
 
     def init(
         self, problem: Downlink, generator: torch.Generator, start: State | None = None

@@ -49,7 +49,7 @@ class OneChainPerUser(Solver):
     keep: str = "last"
     begin: str = "matched"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Needs a chain for every user, an analog part, and one power budget."""
         if problem.frontend.is_digital:
             return "a fully digital array has no analog part; use wmmse-digital"

@@ -44,7 +44,7 @@ class Perturb(Solver):
     rounds: int = 5
     size: float = 1.0
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Reason of the solver itself."""
         return self.solver.supports(problem)
 

@@ -69,7 +69,7 @@ class PhaseShifterSolver(Solver):
     free_gain: ClassVar[bool] = False
     """Whether controls on the plane (vector modulators) are served, too."""
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves phase shifters: any phase or stepped, every connection, OFDM."""
         if self.free_gain and problem.frontend.has_free_gain:
             return None

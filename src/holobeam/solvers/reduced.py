@@ -72,9 +72,9 @@ class ReducedSearch(PhaseShifterSolver):
     stride: float | None = None
     begin: Literal["matched", "random"] = "matched"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves fully connected phase shifters with a chain for each user."""
-        return super().supports(problem) or needs_full_connection(problem)
+        return super().refuses(problem) or needs_full_connection(problem)
 
     def variant(self, index: int) -> Solver:
         """Random phases for every start but the first."""

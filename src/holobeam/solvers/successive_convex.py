@@ -48,7 +48,7 @@ class SuccessiveConvex(Solver):
     surrogate: Literal["dual", "cone"] = "dual"
     gap: float = 1e-10
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves fully digital arrays under one power budget."""
         if not problem.frontend.is_digital:
             return (

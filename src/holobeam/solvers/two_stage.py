@@ -53,10 +53,8 @@ class HybridBaseline(Solver):
     power_term: bool = False
     begin: Literal["matched", "random"] = "matched"
 
-    def supports(self, problem: Downlink) -> str | None:
+    def refuses(self, problem: Downlink) -> str | None:
         """Serves amplitude surfaces with one power budget; zero forcing needs K <= R."""
-        if (mismatch := super().supports(problem)) is not None:
-            return mismatch
         if not isinstance(problem.frontend.element_set, Interval):
             return (
                 f"it designs amplitude surfaces, not {problem.frontend.name}; use wmmse-cd or "

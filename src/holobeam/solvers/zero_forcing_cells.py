@@ -10,7 +10,7 @@ from torch import Tensor
 from holobeam.digital.zero_forcing_cells import cell_zero_forcing, published_zero_forcing
 from holobeam.problems.multicell import MultiCell
 from holobeam.solvers.alternating import Alternating, Begin
-from holobeam.solvers.base import AnyProblem, mismatch
+from holobeam.solvers.base import AnyProblem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,8 @@ class ZeroForcingAlternating(Alternating):
     begin: Begin = "random"
     precoder: Literal["newton", "cvxpy"] = "newton"
 
-    def supports(self, problem: AnyProblem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Serves limits per RF chain, and at least as many chains as streams in a cell."""
-        if (reason := mismatch(self, problem)) is not None:
-            return reason
         if problem.power_at != "per_rf_chain":
             return "it knows a limit per RF chain, not one per cell; use wmmse-cd or vp"
         if problem.columns > problem.chains:
@@ -47,7 +45,7 @@ class ZeroForcingAlternating(Alternating):
                 f"zero forcing needs K S <= R, got {problem.columns} streams a cell on "
                 f"{problem.chains} RF chains; use wmmse-cd or vp"
             )
-        return super().supports(problem)
+        return super().refuses(problem)
 
     def _digital(self, problem: AnyProblem, link: Any, weights: Any, digital: Tensor) -> Tensor:
         step = published_zero_forcing if self.precoder == "cvxpy" else cell_zero_forcing
