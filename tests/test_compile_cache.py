@@ -1,14 +1,16 @@
 """Kernels are compiled once a machine, also when several processes are first at the same time."""
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
-from holobeam.kernels import cpu, options
+from holobeam.kernels import compiling, options
 
 # Two shapes of the specialised sweep and the generic one: versions of one function.
 _SOLVE = """
@@ -71,7 +73,7 @@ def test_every_kernel_says_how_it_is_compiled():
         wanted = bool(choice["fastmath"]) or name == "INLINED"
         assert choice["forceinline"] == wanted, name
     found = 0
-    for path in sorted(Path(cpu.__file__).parent.glob("*.py")):
+    for path in sorted(Path(compiling.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -118,7 +120,7 @@ def _name(node):
 def _kernels():
     """Options, if inlined by name, if kept on disk, and callees of every kernel."""
     found = {}
-    for path in Path(cpu.__file__).parent.glob("*.py"):
+    for path in Path(compiling.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
         imported = {
             alias.asname or alias.name: (node.module.rsplit(".", 1)[1], alias.name)
@@ -156,13 +158,66 @@ def test_processes_may_compile_at_once(tmp_path):
     )
 
 
+_KERNEL = """
+from numba import njit
+
+@njit(cache=True)
+def twice(x):
+    return 2 * x
+"""
+
+
+def test_an_update_of_any_source_compiles_anew(tmp_path, monkeypatch):
+    (tmp_path / "twice.py").write_text(_KERNEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+
+    def found_on_disk(sources):
+        # As in a process of its own.
+        sys.modules.pop("twice", None)
+        compiling.forget_other_sources.cache_clear()
+        monkeypatch.setattr(compiling, "fingerprint", lambda: sources)
+        kernel = importlib.import_module("twice").twice
+        assert compiling.compiled(kernel, (3,))(3) == 6
+        return sum(kernel.stats.cache_hits.values()) > 0
+
+    assert [found_on_disk(sources) for sources in "aabbaa"] == [False, True] * 3
+
+
+def test_every_kernel_that_python_calls_is_compiled_under_the_lock():
+    # The two called `sweep` are made by functions, for a shape.
+    kept = {key for key, (_, _, cache, _) in _kernels().items() if cache and key[1] != "sweep"}
+    used = set()
+    for path in Path(compiling.__file__).parents[1].rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        imports = (n.names for n in ast.walk(tree) if isinstance(n, ast.ImportFrom))
+        module = {one.asname or one.name: one.name for names in imports for one in names}
+        here = path.stem if path.parent.name == "kernels" else ""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called, *given = (
+                    _of_module(part, module, here) for part in (node.func, *node.args)
+                )
+                assert called not in kept, f"{path.name} calls {called} itself"
+                used |= set(given) & kept
+    assert used == kept
+
+
+def _of_module(node, module, here):
+    """Module and name that an expression stands for."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return module.get(node.value.id, node.value.id), node.attr
+    return here, node.id if isinstance(node, ast.Name) else ""
+
+
 def test_a_lock_is_held_by_one_process_at_a_time(tmp_path):
     script = (
-        "import sys\nfrom holobeam.kernels import cpu\n"
+        "import sys\nfrom holobeam.kernels import compiling\n"
         "print('ready', flush=True)\n"
-        "with cpu._locked(sys.argv[1]):\n    print('inside', flush=True)\n"
+        "with compiling.locked(sys.argv[1]):\n    print('inside', flush=True)\n"
     )
-    with cpu._locked(str(tmp_path)):
+    with compiling.locked(str(tmp_path)):
         other = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
@@ -175,7 +230,7 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path):
 def test_a_folder_that_can_not_be_written_is_no_obstacle(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with cpu._locked(str(blocked / "cache")):
+    with compiling.locked(str(blocked / "cache")):
         pass
-    with cpu._locked(None):
+    with compiling.locked(None):
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,17 +74,19 @@ def _dispatch(q: Array, c: Array, x: Array, options: Options) -> Answer:
     }
     kind, steps, work = kinds[options.method]
     value = np.empty(len(c))
-    _spread(len(c), work, lambda a, b: kernel.local_batch(q, c, x, value, kind, steps, (a, b)))
+    _spread(len(c), work, kernel.local_batch, q, c, x, value, kind, steps)
     brute = options.method == "brute"
     bound = value if brute else np.full(len(c), -np.inf)
     return x, value, bound, np.full(len(c), 2**n if brute else 0, dtype=np.int64)
 
 
-def _spread(batch: int, work: float, run: Callable[[int, int], None]) -> None:
+def _spread(batch: int, work: float, kernel: Any, *arguments: Any) -> None:
     """Share the problems of a batch among threads; ``work`` is operations a problem."""
+    from holobeam.kernels.compiling import compiled
     from holobeam.kernels.cpu import available_threads, spread
 
-    spread(run, batch, 1e-9 * work * batch, available_threads())
+    run = compiled(kernel, (*arguments, (0, batch)))
+    spread(lambda a, b: run(*arguments, (a, b)), batch, 1e-9 * work * batch, available_threads())
 
 
 def hidden_convexity(
@@ -102,14 +103,14 @@ def hidden_convexity(
     mu, basis = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(q)))
     ct = np.ascontiguousarray(np.einsum("bij,bi->bj", basis, c))
     z, low, lam, value = (np.empty(s) for s in ((batch, n), batch, batch, batch))
-    relaxation.sphere_batch(np.ascontiguousarray(mu), ct, float(n), z, low, lam, (0, batch))
+    rows = (np.ascontiguousarray(mu), ct, float(n), z, low, lam)
+    _spread(batch, 100.0 * n, relaxation.sphere_batch, *rows)
     relaxed = np.einsum("bij,bj->bi", basis, z)
     signs = np.where(relaxed >= 0.0, 1.0, -1.0)
     better = _values(q, c, x) < _values(q, c, signs)
     signs[better] = x[better]
     if local_search:
-        run = kernel.local_batch
-        _spread(batch, 30.0 * n * n, lambda a, b: run(q, c, signs, value, 0, 0, (a, b)))
+        _spread(batch, 30.0 * n * n, kernel.local_batch, q, c, signs, value, 0, 0)
     else:
         value = _values(q, c, signs)
     return signs, value, np.minimum(low, value), lam
@@ -118,10 +119,11 @@ def hidden_convexity(
 def _reduced(q: Array, c: Array, x: Array, options: Options) -> Answer:
     """Pre-decide entries, then search over the rest, problems with equally many left together."""
     from holobeam.kernels import binary as kernel
+    from holobeam.kernels.compiling import compiled
 
     batch, n = c.shape
     known = np.zeros((batch, n))
-    kernel.pre_decide_batch(q, c, known)
+    compiled(kernel.pre_decide_batch, (q, c, known))(q, c, known)
     left = (known == 0.0).sum(axis=1)
     order = np.argsort(known != 0.0, axis=1, kind="stable")
     value, bound, nodes = np.empty(batch), np.empty(batch), np.zeros(batch, dtype=np.int64)
@@ -154,11 +156,8 @@ def _search(q: Array, c: Array, x: Array, options: Options) -> Answer:
     value, bound, nodes = np.empty(batch), np.empty(batch), np.zeros(batch, dtype=np.int64)
     limit = options.node_budget
     if options.order == "adaptive":
-
-        def adaptive(stop: Array, a: int, b: int) -> None:
-            branch.branch_batch(q, c, x, value, bound, nodes, limit, stop, (a, b))
-
-        _timed(batch, 1e6, options.time_budget, adaptive)
+        arguments = (q, c, x, value, bound, nodes, limit)
+        _timed(batch, options.time_budget, branch.branch_batch, *arguments)
         return x, value, bound, nodes
     x, _, relaxed, lam = hidden_convexity(q, c, x, True)
     s = _diagonal(q, c, x, lam, options.shift)
@@ -166,30 +165,29 @@ def _search(q: Array, c: Array, x: Array, options: Options) -> Answer:
     for first in range(0, batch, max(group, 1)):
         part = slice(first, first + group)
         mu, basis = _blocks(q[part], s[part], options.hc_bound)
-
-        def fixed(stop: Array, a: int, b: int, part: slice = part, mu: Array = mu) -> None:
-            rows = (q[part], c[part], s[part], mu, basis, x[part])  # noqa: B023
-            sphere.sphere_batch(*rows, value[part], bound[part], nodes[part], limit, stop, (a, b))
-
-        _timed(len(c[part]), 1e6, options.time_budget, fixed)
+        rows = (q[part], c[part], s[part], mu, basis, x[part])
+        found = (value[part], bound[part], nodes[part], limit)
+        _timed(len(c[part]), options.time_budget, sphere.sphere_batch, *rows, *found)
     return x, value, np.maximum(bound, np.minimum(relaxed, value)), nodes
 
 
-def _timed(
-    batch: int, work: float, budget: float | None, run: Callable[[Array, int, int], None]
-) -> None:
+def _timed(batch: int, budget: float | None, kernel: Any, *arguments: Any) -> None:
     """Run the problems: as one batch, or one by one, each with a timer that stops its search."""
+    from holobeam.kernels.compiling import compiled
+
     stop = np.zeros(1, dtype=np.int64)
     if budget is None:
-        _spread(batch, work, lambda a, b: run(stop, a, b))
+        _spread(batch, 1e6, kernel, *arguments, stop)
         return
+    # Before the clock starts: compiling takes longer than many a search.
+    run = compiled(kernel, (*arguments, stop, (0, batch)))
     for b in range(batch):
         stop[0] = 0
         timer = threading.Timer(budget, stop.__setitem__, (0, 1))
         timer.daemon = True
         timer.start()
         try:
-            run(stop, b, b + 1)
+            run(*arguments, stop, (b, b + 1))
         finally:
             timer.cancel()
             timer.join()
@@ -202,12 +200,10 @@ def _diagonal(q: Array, c: Array, x: Array, lam: Array, shift: str) -> Array:
     batch, n = c.shape
     s = np.zeros((batch, n))
     if shift == "mixing":
-        run = relaxation.shift_batch
-        _spread(batch, 200.0 * 16 * n * n, lambda a, b: run(q, c, s, (a, b)))
+        _spread(batch, 200.0 * 16 * n * n, relaxation.shift_batch, q, c, s)
         return s
     if shift == "sdp":
-        climb = barrier.barrier_batch
-        _spread(batch, 30.0 * n**3, lambda a, b: climb(q, c, x, 0.02, s, (a, b)))
+        _spread(batch, 30.0 * n**3, barrier.barrier_batch, q, c, x, 0.02, s)
         return s
     mu = torch.linalg.eigvalsh(torch.from_numpy(q)).numpy()
     low, high = mu[:, 0], np.maximum(np.abs(mu).max(axis=1), 1e-300)

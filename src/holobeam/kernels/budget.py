@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import stretch
-from holobeam.kernels.cpu import compiled, project, spread
+from holobeam.kernels.cpu import project, spread
 from holobeam.kernels.options import FAST
 
 _TINY = 2.3e-308

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import scaled
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.compiling import compiled
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.options import FAST
 
 

@@ -11,17 +11,14 @@ over controls q that live on an interval, on a circle or on a list of points. On
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.options import EXACT, FAST
 
 INTERVAL, CIRCLE, POINTS = 0, 1, 2
@@ -260,44 +257,6 @@ def _row_price(want: Any, stiffness: Any, start: int, stop: int, budget: float) 
         # with one subcarrier it is exact at once.
         price += 2.0 * (power / slope) * (np.sqrt(power / budget) - 1.0)
     return price
-
-
-_READY: set[tuple[int, str]] = set()
-
-
-def compiled(kernel: Any, arguments: tuple[Any, ...], version: str = "") -> Any:
-    """Return a kernel that is compiled for these arguments, from the cache on disk where it can.
-
-    ``version`` tells apart the types of arguments, where a kernel serves several.
-
-    The first call of a process holds a lock beside the cache: two processes that store different
-    versions of one kernel at once may otherwise pick the same file for both.
-    """
-    if (id(kernel), version) not in _READY:
-        with _locked(kernel.stats.cache_path):
-            kernel.compile(tuple(map(numba.typeof, arguments)))
-        _READY.add((id(kernel), version))
-    return kernel
-
-
-@contextmanager
-def _locked(folder: str | None) -> Iterator[None]:
-    """Hold a lock file between processes, where the system and the folder allow one."""
-    handle = None
-    try:
-        import fcntl
-
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            handle = open(Path(folder) / "holobeam.lock", "a")  # noqa: SIM115
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-        pass  # the cache is then as safe as numba's own
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.close()
 
 
 def available_threads() -> int:

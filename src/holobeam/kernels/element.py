@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.compiling import compiled
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.options import FAST
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import link, rate, rescale
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.options import FAST
 
 

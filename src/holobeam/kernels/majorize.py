@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import project, spread
 from holobeam.kernels.options import EXACT, FAST, INLINED
@@ -187,8 +188,10 @@ def majorize_batch(
     kind, levels = element_set
     steps, tolerance, accelerate = rule
     cost = batch * antennas * rows * d.shape[2] * steps * 4e-9
+    arguments = (y, t, d, rho, top, q, kind, levels, steps, tolerance, accelerate)
+    run = compiled(_batch, (*arguments, 0, batch))
 
     def work(first: int, last: int) -> None:
-        _batch(y, t, d, rho, top, q, kind, levels, steps, tolerance, accelerate, first, last)
+        run(*arguments, first, last)
 
     spread(work, batch, cost, threads)

@@ -12,8 +12,9 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import link, rate, rescale, solve
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
-from holobeam.kernels.cpu import CIRCLE, compiled, project, spread
+from holobeam.kernels.cpu import CIRCLE, project, spread
 from holobeam.kernels.options import FAST, FAST_QUIET
 
 _RIDGE = 1e-14

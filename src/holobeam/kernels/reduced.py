@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
-from holobeam.kernels.cpu import compiled, run_loop, spread
+from holobeam.kernels.cpu import run_loop, spread
 from holobeam.kernels.limited_memory import direct, dot, unroll
 from holobeam.kernels.options import FAST
 from holobeam.kernels.reduced_loss import answer, equal_rows, evaluate, make_room

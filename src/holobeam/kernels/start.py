@@ -12,8 +12,9 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.blocks import branches, digital, normalise, rescale, solve, sweep, weigh
+from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.matched import equal_power
 from holobeam.kernels.options import FAST
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.compiling import compiled
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.lanes import assemble, conditions, hear, matrices, rates, solve, spent
 from holobeam.kernels.options import QUIET
 from holobeam.kernels.perceptron import padded

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.cpu import compiled, spread
+from holobeam.kernels.compiling import compiled
+from holobeam.kernels.cpu import spread
 from holobeam.kernels.lanes import (
     conditions,
     digital,
