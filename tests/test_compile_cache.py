@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from numba.core import caching
 
 from holobeam.kernels import compiling, options
 
@@ -67,6 +68,7 @@ def test_every_kernel_says_how_it_is_compiled():
     # What is left open is taken over from whichever caller compiles first.
     said = {"nogil", "error_model", "fastmath", "forceinline"}
     names = {name for name, value in vars(options).items() if name.isupper() and name[0] != "_"}
+    names -= {"KEPT"}
     for name in names:
         choice = vars(options)[name]
         assert set(choice) - {"inline"} == said, name
@@ -82,10 +84,11 @@ def test_every_kernel_says_how_it_is_compiled():
                     assert "njit" not in ast.unparse(call), f"{path.name}: {node.name}"
                     continue
                 unpacked = {ast.unparse(k.value) for k in call.keywords if k.arg is None}
+                unpacked -= {"KEPT"}
                 others = {k.arg for k in call.keywords if k.arg is not None}
                 assert len(unpacked) == 1, f"{path.name}: {node.name}"
                 assert unpacked <= names, f"{path.name}: {node.name}"
-                assert others <= {"inline", "cache"}, f"{path.name}: {node.name}"
+                assert others <= {"inline"}, f"{path.name}: {node.name}"
                 found += 1
     assert found > 150
 
@@ -134,14 +137,14 @@ def _kernels():
             ):
                 continue
             (jit,) = (one for one in node.decorator_list if _name(one) == "njit")
-            said = {k.arg: ast.unparse(k.value) for k in jit.keywords}
-            inline = "inline" in said or said[None] == "WITHIN"
+            choice, *kept = [ast.unparse(k.value) for k in jit.keywords if k.arg is None]
+            inline = any(k.arg == "inline" for k in jit.keywords) or choice == "WITHIN"
             names = [_name(n) for n in ast.walk(node) if isinstance(n, ast.Call)]
             calls = {
                 tuple(name.split(".", 1)) if "." in name else imported.get(name, (path.stem, name))
                 for name in names
             }
-            found[path.stem, node.name] = (said[None], inline, "cache" in said, calls)
+            found[path.stem, node.name] = (choice, inline, kept == ["KEPT"], calls)
     return found
 
 
@@ -170,19 +173,45 @@ def twice(x):
 def test_an_update_of_any_source_compiles_anew(tmp_path, monkeypatch):
     (tmp_path / "twice.py").write_text(_KERNEL)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    found = []
+    for sources in "aabbaa":
+        monkeypatch.setattr(compiling, "fingerprint", lambda sources=sources: sources)
+        found.append(_found_on_disk())
+    assert found == [False, True] * 3
 
-    def found_on_disk(sources):
-        # As in a process of its own.
-        sys.modules.pop("twice", None)
-        compiling.forget_other_sources.cache_clear()
-        monkeypatch.setattr(compiling, "fingerprint", lambda: sources)
-        kernel = importlib.import_module("twice").twice
-        assert compiling.compiled(kernel, (3,))(3) == 6
-        return sum(kernel.stats.cache_hits.values()) > 0
 
-    assert [found_on_disk(sources) for sources in "aabbaa"] == [False, True] * 3
+def _found_on_disk():
+    """Whether a fresh process would find the kernel of `twice.py` compiled."""
+    sys.modules.pop("twice", None)
+    compiling.forget_other_sources.cache_clear()
+    kernel = importlib.import_module("twice").twice
+    assert compiling.compiled(kernel, (3,))(3) == 6
+    return sum(kernel.stats.cache_hits.values()) > 0
+
+
+def test_a_full_disk_keeps_nothing_and_nothing_fails(tmp_path, monkeypatch):
+    (tmp_path / "twice.py").write_text(_KERNEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    with monkeypatch.context() as full:
+
+        def save(*_):
+            raise OSError(28, "No space left on device")
+
+        full.setattr(caching.IndexDataCacheFile, "save", save)
+        assert not _found_on_disk()
+    assert [_found_on_disk(), _found_on_disk()] == [False, True]
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_written_kernels_work_and_it_is_said():
+    script = "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n" + _SETTLE
+    process = _start(2, script=script)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert err.count("set NUMBA_CACHE_DIR to a folder that is writable") == 1
+    assert out == _finish(_start(2, script=_SETTLE))
 
 
 def test_every_kernel_that_python_calls_is_compiled_under_the_lock():

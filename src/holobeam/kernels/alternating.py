@@ -24,7 +24,7 @@ from holobeam.kernels.blocks import (
 )
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import project, run_loop
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 from holobeam.kernels.record import passed
 
 
@@ -85,7 +85,7 @@ def _move(
         normalise(q, v)
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

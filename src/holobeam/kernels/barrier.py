@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.binary import value_of
-from holobeam.kernels.options import EXACT, FAST, INLINED
+from holobeam.kernels.options import EXACT, FAST, INLINED, KEPT
 
 
 @njit(**FAST)
@@ -201,7 +201,7 @@ def safe_start(q: Any, c: Any, n: int, s: Any) -> None:
         s[i] = 1.01 * s[i] + 0.01 * top + 1e-12 - q[i, i]
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def barrier_batch(q: Any, c: Any, x: Any, accuracy: float, s: Any, span: Any) -> None:
     """Best diagonals of the problems of a span, to ``accuracy`` of the gap to the signs ``x``."""
     n = c.shape[1]

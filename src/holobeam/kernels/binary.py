@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.options import EXACT
+from holobeam.kernels.options import EXACT, KEPT
 
 SLACK = 1e-13
 """A flip must gain this much of the terms it is the difference of: rounding must not cycle."""
@@ -157,7 +157,7 @@ def _enumerate(q: Any, c: Any, x: Any, g: Any) -> None:
 ONE_OPT, TWO_OPT, TABU, BRUTE = 0, 1, 2, 3
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def local_batch(q: Any, c: Any, x: Any, value: Any, kind: int, steps: int, span: Any) -> None:
     """Improve x (B, n) in place by the method ``kind``; values (B,); ``span`` is (first, last)."""
     g = np.empty(x.shape[1])
@@ -198,7 +198,7 @@ def _pre_decide(q: Any, c: Any, x: Any) -> None:
                 moved = True
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def pre_decide_batch(q: Any, c: Any, x: Any) -> None:
     """Entries that every minimiser of a problem shares, for a batch: x (B, n), 0 where open."""
     for b in range(x.shape[0]):

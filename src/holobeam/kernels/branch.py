@@ -15,7 +15,7 @@ from numba import njit
 
 from holobeam.kernels.barrier import climb, evaluate, safe_start
 from holobeam.kernels.binary import tabu, value_of
-from holobeam.kernels.options import EXACT, FAST, INLINED
+from holobeam.kernels.options import EXACT, FAST, INLINED, KEPT
 
 ACCURACY = 0.3
 """How far from its optimum the root's diagonal may stay, as a share of the gap.
@@ -168,7 +168,7 @@ def _incumbent(q: Any, c: Any, x: Any, value: float, trial: Any, g: Any, steps: 
     return value
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def branch_batch(
     q: Any, c: Any, x: Any, value: Any, bound: Any, nodes: Any, limit: int, stop: Any, span: Any
 ) -> None:

@@ -14,7 +14,7 @@ from numba import njit
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import stretch
 from holobeam.kernels.cpu import project, spread
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 _TINY = 2.3e-308
 
@@ -73,7 +73,7 @@ def _gross(a: Any, v: Any) -> float:
     return total
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _settles(
     feed: Any, q: Any, v: Any, power: Any, kind: int, levels: Any, single: bool, off: Any,
     first: int, last: int,

@@ -18,7 +18,7 @@ from holobeam.kernels.blocks import branches, scaled, solve, sweep
 from holobeam.kernels.copying import assign, stretch
 from holobeam.kernels.cpu import project, run_loop
 from holobeam.kernels.factored import LANES, rooms, sweep_rows
-from holobeam.kernels.options import EXACT, FAST
+from holobeam.kernels.options import EXACT, FAST, KEPT
 from holobeam.kernels.record import passed
 
 
@@ -231,7 +231,7 @@ def _rooms(
     )
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

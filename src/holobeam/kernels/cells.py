@@ -15,7 +15,7 @@ from numba import njit
 from holobeam.kernels.blocks import scaled
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.cpu import spread
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 
 @njit(**FAST)
@@ -222,7 +222,7 @@ def rows_of_channel(
         rows_of_cell(y, root, cell, limit[cell], v[cell], visits, tolerance)
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _rows_batch(
     e: Any, decoders: Any, root: Any, limit: Any, v: Any, visits: int, tolerance: float,
     first: int, last: int,

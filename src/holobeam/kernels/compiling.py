@@ -30,7 +30,8 @@ def compiled(kernel: Any, arguments: tuple[Any, ...], version: str = "") -> Any:
         with locked(folder):
             if folder is not None:
                 forget_other_sources(folder)
-            kernel.compile(tuple(map(numba.typeof, arguments)))
+            with suppress(OSError):  # a full disk: compiled it is, only not kept
+                kernel.compile(tuple(map(numba.typeof, arguments)))
         _READY.add((id(kernel), version))
     return kernel
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.compiling import compiled
-from holobeam.kernels.options import EXACT, FAST
+from holobeam.kernels.options import EXACT, FAST, KEPT
 
 INTERVAL, CIRCLE, POINTS = 0, 1, 2
 
@@ -141,7 +141,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     """
     known_j, known_s, known_f, known_c = rows, streams, subcarriers, controls
 
-    @njit(**FAST, cache=True)
+    @njit(**FAST, **KEPT)
     def sweep(
         y: Any,
         residual: Any,
@@ -177,7 +177,7 @@ def _sweep_kernel(rows: int, streams: int, subcarriers: int, controls: int) -> A
     return sweep
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _rows_batch(
     e: Any, c: Any, target: Any, limit: Any, v: Any, joint: bool, sweeps: int, first: int, last: int
 ) -> None:

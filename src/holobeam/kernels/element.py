@@ -9,7 +9,7 @@ from numba import njit
 
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.cpu import spread
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 
 @njit(**FAST)
@@ -32,7 +32,7 @@ def _best(z_b: float, z_c: float, b: complex, c: complex) -> complex:
     return found
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _sweep(u: Any, w: Any, f: Any, first: int, last: int) -> None:
     """Sweep the columns of channels ``first`` to ``last``; see :func:`sweep_column`."""
     users, antennas = u.shape[1], u.shape[2]

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.cpu import project, spread
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 WIDEST = 64
 """Rows of more entries than this gain nothing from a loop that is unrolled."""
@@ -117,7 +117,7 @@ def _kernel(width: int) -> Any:
     """Compile the sweep for one padded row length, so that its loops unroll."""
     size = width
 
-    @njit(**FAST, cache=True)
+    @njit(**FAST, **KEPT)
     def sweep(
         y: Any,
         t: Any,

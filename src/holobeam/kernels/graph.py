@@ -15,7 +15,7 @@ from numba import njit
 
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.cpu import spread
-from holobeam.kernels.options import QUIET, WITHIN
+from holobeam.kernels.options import KEPT, QUIET, WITHIN
 from holobeam.kernels.perceptron import affine, padded
 from holobeam.kernels.scene import look
 from holobeam.kernels.vectors import (
@@ -237,7 +237,7 @@ def _finish(
         logits[k, 0], logits[k, 1] = out[0], out[1]
 
 
-@njit(**QUIET, cache=True)
+@njit(**QUIET, **KEPT)
 def _graphs(scenes: Any, network: Any, answer: Any, first: int, last: int) -> None:
     """Walk channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, feed = scenes

@@ -11,10 +11,10 @@ from holobeam.kernels.blocks import link, rate, rescale
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import spread
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _judge(problem: Any, control: Any, digital: Any, utility: Any, scaled: Any, part: Any) -> None:
     h, feed, noise, alpha, power, radiated = problem
     users, chains = h.shape[1], feed.shape[1]

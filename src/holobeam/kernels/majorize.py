@@ -14,7 +14,7 @@ from numba import njit
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import project, spread
-from holobeam.kernels.options import EXACT, FAST, INLINED
+from holobeam.kernels.options import EXACT, FAST, INLINED, KEPT
 
 
 @njit(**FAST)
@@ -129,7 +129,7 @@ def _run(
             _value(z, t, price, now, e)
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def _batch(
     y: Any,
     t: Any,

@@ -15,7 +15,7 @@ from holobeam.kernels.blocks import link, rate, rescale, solve
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import CIRCLE, project, spread
-from holobeam.kernels.options import FAST, FAST_QUIET
+from holobeam.kernels.options import FAST, FAST_QUIET, KEPT
 
 _RIDGE = 1e-14
 
@@ -86,7 +86,7 @@ def _turned(beam: Any, feed: Any, r: int, radius: float, line: Any, q: Any) -> b
     return True
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _points(
     h: Any, feed: Any, noise: Any, spare: Any, q: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:
@@ -226,7 +226,7 @@ def _same_power(g: Any, v: Any) -> None:
             v[r, k] = scale * v[r, k] if scale > 0.0 else complex(0.0)
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _firsts(
     channels: Any, q: Any, v: Any, utility: Any, kind: int, levels: Any, first: int, last: int
 ) -> None:

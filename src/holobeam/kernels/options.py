@@ -7,12 +7,15 @@ serves every kernel; with fast math they differ in the last digit. So what is ca
 unsaid it takes over from whichever caller compiles it first; so everything is said, also what is
 not wanted. Last, a function read back from disk is not to the optimiser quite what it was when
 compiled: sums inlined from it can be formed in another order. So only what Python calls is kept on
-disk (``cache=True`` at its definition), never what that calls.
+disk (``KEPT`` at its definition), never what that calls.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
+
+from numba import njit
 
 _ALL: dict[str, Any] = {
     "nogil": True,
@@ -41,3 +44,21 @@ QUIET: dict[str, Any] = {**EXACT, "error_model": "numpy"}
 
 WITHIN: dict[str, Any] = {**QUIET, "inline": "always"}
 """Parts of one caller that take many arrays: passing those costs as much as the work."""
+
+
+def _can_keep() -> bool:
+    """Whether there is a folder for compiled code: containers may let us write nowhere."""
+    try:
+        njit(cache=True)(_can_keep)
+    except RuntimeError:
+        warnings.warn(
+            "compiled loops can be kept neither beside the package nor at home, so every process "
+            "compiles them anew (seconds each); set NUMBA_CACHE_DIR to a folder that is writable",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+KEPT: dict[str, Any] = {"cache": _can_keep()}
+"""For what Python calls: found on disk by the next process."""

@@ -29,7 +29,7 @@ from holobeam.kernels.lanes import (
     sixteen,
     weigh,
 )
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 from holobeam.kernels.vectors import LANES, load
 
 
@@ -243,7 +243,7 @@ def _note(
     return better, idle[b] >= patience
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _loop(
     channels: Any, state: Any, record: Any, plan: Any, steps: Any, first: int, last: int
 ) -> None:

@@ -15,7 +15,7 @@ from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import run_loop, spread
 from holobeam.kernels.limited_memory import direct, dot, unroll
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 from holobeam.kernels.reduced_loss import answer, equal_rows, evaluate, make_room
 
 _SUFFICIENT, _SHRINK, _TRIES, _FLAT = 1e-4, 0.3, 6, 1e-12
@@ -70,7 +70,7 @@ def _step(
     return found, scale, head, True
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _loop(
     channels: Any, point: Any, record: Any, plan: Any, steps: Any, begin: int, end: int
 ) -> None:
@@ -111,7 +111,7 @@ def _loop(
         answer(model, x[b], room, control[b], digital[b])
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _begin(channels: Any, point: Any, plan: Any, begin: int, end: int) -> None:
     """Start channels ``begin`` to ``end``; see :func:`start`."""
     h_re, h_im, f_re, f_im, phases, rows, stride, noise, alpha, base = channels

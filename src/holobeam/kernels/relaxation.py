@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from holobeam.kernels.options import EXACT
+from holobeam.kernels.options import EXACT, KEPT
 
 CLUSTER = 1e-12
 """Eigenvalues this near to the smallest one (relative to the largest) count as equal to it."""
@@ -96,7 +96,7 @@ def sphere_minimum(mu: Any, ct: Any, size: float, z: Any) -> tuple[float, float]
     return value, t - mu[0]
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def sphere_batch(mu: Any, ct: Any, size: float, z: Any, value: Any, lam: Any, span: Any) -> None:
     """Run :func:`sphere_minimum` for the problems of a span; everything leads with the batch."""
     for b in range(span[0], span[1]):
@@ -220,7 +220,7 @@ def sdp_shift(q: Any, c: Any, x: Any, floor: float, sweeps: int, tolerance: floa
         s[i] += lift + floor
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def shift_batch(q: Any, c: Any, s: Any, span: Any) -> None:
     """Run :func:`sdp_shift` for the problems of a span, <= 200 sweeps, until no row moves 1e-4."""
     x = np.empty(c.shape[1])

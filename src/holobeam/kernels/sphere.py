@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from holobeam.kernels.binary import value_of
-from holobeam.kernels.options import EXACT
+from holobeam.kernels.options import EXACT, KEPT
 from holobeam.kernels.relaxation import dual, secular_root
 
 PROVEN = 1e-10
@@ -151,7 +151,7 @@ def _walk(
     return best, nodes, bound
 
 
-@njit(**EXACT, cache=True)
+@njit(**EXACT, **KEPT)
 def sphere_batch(
     q: Any,
     c: Any,

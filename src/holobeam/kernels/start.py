@@ -16,7 +16,7 @@ from holobeam.kernels.compiling import compiled
 from holobeam.kernels.copying import assign
 from holobeam.kernels.cpu import spread
 from holobeam.kernels.matched import equal_power
-from holobeam.kernels.options import FAST
+from holobeam.kernels.options import FAST, KEPT
 
 _RIDGE = 1e-14
 
@@ -95,7 +95,7 @@ def _fit(
             normalise(q, v)
 
 
-@njit(**FAST, cache=True)
+@njit(**FAST, **KEPT)
 def _starts(channels: Any, q: Any, v: Any, plan: Any, first: int, last: int) -> None:
     """Start channels ``first`` to ``last``; see :func:`fitted_start`."""
     h, basis, feed, noise, alpha, power = channels

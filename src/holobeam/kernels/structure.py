@@ -15,7 +15,7 @@ from numba import njit
 from holobeam.kernels.compiling import compiled
 from holobeam.kernels.cpu import spread
 from holobeam.kernels.lanes import assemble, conditions, hear, matrices, rates, solve, spent
-from holobeam.kernels.options import QUIET
+from holobeam.kernels.options import KEPT, QUIET
 from holobeam.kernels.perceptron import padded
 from holobeam.kernels.scene import RIDGE, deliver, link, look, spread_feed
 from holobeam.kernels.vectors import LANES, at_least, constant, fma, load, root, store
@@ -82,7 +82,7 @@ def _structured(small: Any, given: Any, powers: Any, prices: Any, users: int, ch
             store(v[1], at, scale * load(v[1], at))
 
 
-@njit(**QUIET, cache=True)
+@njit(**QUIET, **KEPT)
 def _designs(scenes: Any, shares: Any, logits: Any, answer: Any, first: int, last: int) -> None:
     """Design channels ``first`` to ``last``; see :func:`design`."""
     h, noise_power, power, basis, back = scenes
@@ -146,7 +146,7 @@ def design(
     spread(work, batch, batch * antennas * users * 2e-8, threads)
 
 
-@njit(**QUIET, cache=True)
+@njit(**QUIET, **KEPT)
 def _tells(scenes: Any, out: Any, first: int, last: int) -> None:
     """Features of channels ``first`` to ``last``; see :func:`tell`."""
     h, noise_power, power = scenes

@@ -26,7 +26,7 @@ from holobeam.kernels.lanes import (
     spent,
     weigh,
 )
-from holobeam.kernels.options import QUIET, WITHIN
+from holobeam.kernels.options import KEPT, QUIET, WITHIN
 from holobeam.kernels.perceptron import affine, messages, padded
 from holobeam.kernels.scene import (
     RIDGE,
@@ -261,7 +261,7 @@ def _pass(
             rates(small, given, spent(small, users, chains), users, rates_of[t])
 
 
-@njit(**QUIET, cache=True)
+@njit(**QUIET, **KEPT)
 def _walk(problem: Any, network: Any, answer: Any, passes: int, first: int, last: int) -> None:
     """Walk all layers on channels ``first`` to ``last``; see :func:`walk`."""
     h, noise_power, power, start, basis, back = problem
