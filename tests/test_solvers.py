@@ -426,6 +426,23 @@ def test_power_book_keeping():
     assert (paid.sum_rate - solution.sum_rate).abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("tones", [1, 2])
+@pytest.mark.parametrize("name", ["mmse-fast", "mmse-apg", "wmmse-cd", "vp", "wmmse-projection"])
+def test_the_fullest_chain_is_full(name, tones):
+    """A common factor raises every rate; annealing alone left mmse-fast at a twentieth of its power."""
+    h = gaussian((4, tones, 3, 16), 0)
+    hardware = frontends.phase_shifters(16, 4)
+    problem = Downlink(h, hardware, noise_power=0.01, power_at="per_rf_chain")
+    solution = hb.solve(problem, name, seed=0)
+    link = problem.link(solution.control)
+    assert (problem.load(link, solution.digital) - 1.0).abs().max() < 1e-9
+    less = problem.rates(link, 0.9 * solution.digital)
+    assert (less < solution.rates).all()
+    # What annealing ends at is a design for the chains, not for a tenth of them.
+    fair = hb.solve(problem, "wmmse-cd", seed=0).sum_rate
+    assert name == "wmmse-projection" or (solution.sum_rate > 0.9 * fair).all()
+
+
 @pytest.mark.parametrize("tones", [1, 3])
 @pytest.mark.parametrize("name", ["mrt", "zf", "rzf", "zf-equal-power", "pe-altmin", "mmse"])
 def test_limits_per_chain_are_used_whatever_the_scale_of_the_channel(name, tones):

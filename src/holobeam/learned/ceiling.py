@@ -17,6 +17,7 @@ from holobeam.errors import ShapeError, UnsupportedError, check_choice, check_co
 from holobeam.learned.scene import unserved
 from holobeam.learned.symmetry import distinct_feeds, grid_symmetries
 from holobeam.learned.turned import STEPS, ascend
+from holobeam.problems.budget import scaled
 from holobeam.problems.downlink import Downlink
 from holobeam.problems.rates import spectral_efficiency
 from holobeam.solvers.alternating import surface_solver
@@ -241,7 +242,7 @@ class SharedTarget(Downlink):
         inner = (self.reach.mH @ digital).sum(dim=1, keepdim=True)
         digital = self.reach @ inner
         load = self.load(link, digital)
-        return self._scaled(digital, load.mean(dim=1, keepdim=True).expand_as(load))
+        return scaled(digital, load.mean(dim=1, keepdim=True).expand_as(load))
 
     def feasible(self, control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor]:
         """As everywhere, but with one scale: each feed's own is the head's business."""

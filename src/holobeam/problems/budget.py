@@ -59,3 +59,10 @@ def settle(problem: Downlink, control: Tensor, digital: Tensor) -> tuple[Tensor,
 def _own(tensor: Tensor) -> Any:
     """Array in double precision that may be written to."""
     return np.array(tensor.detach().resolve_conj().numpy(), dtype=complex, order="C")
+
+
+def scaled(digital: Tensor, load: Tensor) -> Tensor:
+    """Precoders ``(B, F, R, K)`` scaled by what their load ``(B, F)`` is off one."""
+    tiny = torch.finfo(load.dtype).tiny
+    scale = torch.where(load > tiny, load.clamp(min=tiny).rsqrt(), torch.ones_like(load))
+    return (digital * scale[:, :, None, None]).to(digital.dtype)

@@ -257,26 +257,10 @@ class Downlink:
     ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
         """Scale a digital precoder so that the budget is met with equality.
 
-        Under per-chain limits the whole precoder is scaled until the tightest chain is full, but
-        never up: rows below their limit may be there on purpose.
+        Under per-chain limits until the tightest chain is full: up, too, for in one cell a common
+        factor only gains.
         """
-        return self._scaled(digital, self.load(link, digital))
-
-    def filled(
-        self, link: Link, digital: Complex[Tensor, "batch subcarriers rf_chains users"]
-    ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
-        """Scale a precoder that says directions alone: up, too, until the tightest chain is full.
-
-        Elsewhere the same as :meth:`rescale`.
-        """
-        return self._scaled(digital, self.load(link, digital), up=True)
-
-    def _scaled(self, digital: Tensor, load: Tensor, *, up: bool = False) -> Tensor:
-        tiny = torch.finfo(load.dtype).tiny
-        scale = torch.where(load > tiny, load.clamp(min=tiny).rsqrt(), torch.ones_like(load))
-        if self.power_at == "per_rf_chain" and not up:
-            scale = scale.clamp(max=1.0)
-        return (digital * scale[:, :, None, None]).to(digital.dtype)
+        return budget.scaled(digital, self.load(link, digital))
 
     # -- feasibility ---------------------------------------------------------------------------
 
@@ -304,7 +288,7 @@ class Downlink:
 
     def _settled(self, control: Tensor, digital: Tensor, load: Tensor) -> Tensor:
         """Scale to the budget, also where beams cancel and rounding decides on the power."""
-        scaled = self._scaled(digital, load)
+        scaled = budget.scaled(digital, load)
         if self.power_at != "radiated" or self.frontend.is_digital:
             return scaled
         load = self._measured_load(control, scaled)

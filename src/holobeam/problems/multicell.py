@@ -23,6 +23,7 @@ from holobeam.digital.cells import (
 from holobeam.digital.link import power_metric
 from holobeam.frontends.frontend import Frontend
 from holobeam.problems import cell_inputs, inputs
+from holobeam.problems.budget import scaled
 from holobeam.problems.inputs import PowerAt
 from holobeam.problems.rates import proportional_fairness
 
@@ -251,7 +252,7 @@ class MultiCell:
         self, link: CellLink, digital: Complex[Tensor, "batch cells rf_chains streams"]
     ) -> Complex[Tensor, "batch cells rf_chains streams"]:
         """Scale the precoders of overspending cells down to their budgets, the others not."""
-        return _scaled_down(digital, self.load(link, digital))
+        return scaled(digital, self.load(link, digital).clamp(min=1.0))
 
     def with_noise_scaled(self, factor: float) -> MultiCell:
         """Copy at another noise level: how solvers anneal."""
@@ -283,9 +284,15 @@ class MultiCell:
         Complex[Tensor, "batch cells antennas controls"],
         Complex[Tensor, "batch cells rf_chains streams"],
     ]:
-        """Nearest controls that the hardware can set, precoders scaled down to their budgets."""
+        """Nearest controls that the hardware can set, and precoders within their budgets.
+
+        Where every cell is below its budget, a factor common to all fills that of the fullest one:
+        signals and interference grow alike, the noise does not.
+        """
         control = self.frontend.project(control)
-        return control, _scaled_down(digital, self._measured_load(control, digital))
+        load = self._measured_load(control, digital)
+        fullest = load.amax(dim=1, keepdim=True)
+        return control, scaled(digital, torch.maximum(load, fullest.clamp(max=1.0)))
 
     def violation(self, control: Tensor, digital: Tensor) -> Float[Tensor, " batch"]:
         """Largest breach of a constraint per channel: control off its set, or power over budget."""
@@ -356,8 +363,3 @@ class MultiCell:
 def _stack(tensor: Tensor) -> Tensor:
     """Cells as batch entries, with a subcarrier axis of one."""
     return tensor.flatten(0, 1).unsqueeze(1)
-
-
-def _scaled_down(digital: Tensor, load: Tensor) -> Tensor:
-    scale = load.clamp(min=1.0).rsqrt()
-    return (digital * scale[:, :, None, None]).to(digital.dtype)

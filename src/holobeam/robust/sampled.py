@@ -80,12 +80,6 @@ class SampledDownlink(Downlink):
         """Scale V so that the budget is met."""
         return super().rescale(link, self.shared(digital))
 
-    def filled(
-        self, link: Link, digital: Tensor
-    ) -> Complex[Tensor, "batch subcarriers rf_chains users"]:
-        """Scale V, up, too, until the budget is used."""
-        return super().filled(link, self.shared(digital))
-
     def feasible(self, control: Tensor, digital: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest controls, one V for all samples, scaled to the budget."""
         return super().feasible(control, self.shared(digital))

@@ -63,7 +63,7 @@ class ClosedForm(Solver):
         else:
             control = start.control
         link = problem.link(control)
-        return make_state(problem, control, problem.filled(link, self._digital(problem, link)))
+        return make_state(problem, control, problem.rescale(link, self._digital(problem, link)))
 
     def _digital(self, problem: Downlink, link: Link) -> Tensor:
         if self.rule == "mrt":

@@ -216,7 +216,7 @@ def _memory(target: Tensor) -> Memory:
 def _judged(problem: Downlink, control: Tensor, memory: Memory) -> State:
     """State with V by least squares on the controls, scaled to the budget."""
     digital = least_squares_digital(problem.analog(control), memory.target)
-    digital = problem.filled(problem.link(control), digital)
+    digital = problem.rescale(problem.link(control), digital)
     return make_state(problem, control, digital, memory)
 
 
@@ -278,7 +278,7 @@ class OrthogonalMatchingPursuit(PhaseShifterSolver):
         circle: Circle = relaxed(problem.frontend.element_set)
         control = circle.radius * chosen * torch.sgn(problem.frontend.scaled_feed()[0]).conj()
         digital = least_squares_digital(problem.analog(control), target)
-        digital = problem.filled(problem.link(control), digital)
+        digital = problem.rescale(problem.link(control), digital)
         return make_state(problem, control, digital)
 
     def _beams(self, problem: Downlink) -> Tensor:

@@ -356,7 +356,7 @@ def _forced(problem: AnyProblem, link: Any) -> Tensor:
     """Zero forcing at the whole budget (of each cell, on its own users)."""
     if isinstance(problem, MultiCell):
         return cell_zero_forcing_start(problem, link)
-    digital: Tensor = problem.filled(link, zero_forcing(link))
+    digital: Tensor = problem.rescale(link, zero_forcing(link))
     return digital
 
 

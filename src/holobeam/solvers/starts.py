@@ -35,7 +35,7 @@ def digital_start(
     if isinstance(problem, MultiCell):
         return cell_digital_start(problem, link, equal_power=equal_power)
     start = regularised_zero_forcing(link, noise_over_power(problem), equal_power=equal_power)
-    scaled: Tensor = problem.filled(link, start)
+    scaled: Tensor = problem.rescale(link, start)
     return scaled
 
 
