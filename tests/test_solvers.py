@@ -429,7 +429,7 @@ def test_power_book_keeping():
 @pytest.mark.parametrize("tones", [1, 2])
 @pytest.mark.parametrize("name", ["mmse-fast", "mmse-apg", "wmmse-cd", "vp", "wmmse-projection"])
 def test_the_fullest_chain_is_full(name, tones):
-    """A common factor raises every rate; annealing alone left mmse-fast at a twentieth of its power."""
+    """A common factor raises every rate; annealed, mmse-fast was left with a twentieth of it."""
     h = gaussian((4, tones, 3, 16), 0)
     hardware = frontends.phase_shifters(16, 4)
     problem = Downlink(h, hardware, noise_power=0.01, power_at="per_rf_chain")
