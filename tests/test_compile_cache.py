@@ -244,9 +244,9 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path):
     script = (
         "import sys\nfrom holobeam.kernels import compiling\n"
         "print('ready', flush=True)\n"
-        "with compiling.locked(sys.argv[1]):\n    print('inside', flush=True)\n"
+        "with compiling.locked(sys.argv[1], 'one'):\n    print('inside', flush=True)\n"
     )
-    with compiling.locked(str(tmp_path)):
+    with compiling.locked(str(tmp_path), "other"), compiling.locked(str(tmp_path), "one"):
         other = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
@@ -259,7 +259,7 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path):
 def test_a_folder_that_can_not_be_written_is_no_obstacle(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with compiling.locked(str(blocked / "cache")):
+    with compiling.locked(str(blocked / "cache"), "one"):
         pass
-    with compiling.locked(None):
+    with compiling.locked(None, "one"):
         pass

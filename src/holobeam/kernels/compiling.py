@@ -22,22 +22,23 @@ def compiled(kernel: Any, arguments: tuple[Any, ...], version: str = "") -> Any:
 
     ``version`` tells apart the types of arguments, where a kernel serves several.
 
-    One process at a time looks into the cache and adds to it: processes that compile different
-    versions of one kernel at once may otherwise pick the same file for both.
+    One process at a time compiles a kernel or looks for it: processes that compile different
+    versions of it at once may otherwise pick the same file for both.
     """
     if (id(kernel), version) not in _READY:
-        folder = kernel.stats.cache_path
-        with locked(folder):
-            if folder is not None:
+        folder, function = kernel.stats.cache_path, kernel.py_func
+        if folder is not None:
+            with locked(folder, "sources"):
                 forget_other_sources(folder)
-            with suppress(OSError):  # a full disk: compiled it is, only not kept
-                kernel.compile(tuple(map(numba.typeof, arguments)))
+        # Suppressed: a full disk. Compiled it is then, only not kept.
+        with locked(folder, f"{function.__module__}.{function.__name__}"), suppress(OSError):
+            kernel.compile(tuple(map(numba.typeof, arguments)))
         _READY.add((id(kernel), version))
     return kernel
 
 
 @contextmanager
-def locked(folder: str | None) -> Iterator[None]:
+def locked(folder: str | None, name: str) -> Iterator[None]:
     """Hold a lock file between processes, where the system and the folder allow one."""
     handle = None
     try:
@@ -45,7 +46,7 @@ def locked(folder: str | None) -> Iterator[None]:
 
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            handle = open(Path(folder) / "holobeam.lock", "a")  # noqa: SIM115
+            handle = open(Path(folder) / f"{name}.lock", "a")  # noqa: SIM115
             fcntl.flock(handle, fcntl.LOCK_EX)
     except (ImportError, OSError):
         pass  # the cache is then as safe as numba's own
