@@ -388,3 +388,17 @@ def test_an_absent_world_gets_a_feasible_answer_and_rate_zero():
             assert (solution.rates[0] == 0).all(), name
             assert torch.isfinite(solution.digital).all()
             assert solution.violation.max() <= 1e-9
+
+
+@pytest.mark.parametrize("budget", list(BUDGETS))
+def test_where_every_cell_has_room_the_fullest_fills_and_every_rate_gains(budget):
+    problem = _problem("full", budget)
+    control = problem.frontend.project(gaussian(problem.shapes["control"], 1))
+    digital = 1e-3 * gaussian(problem.shapes["digital"], 2)
+    link = problem.link(control)
+    assert (problem.load(link, digital) < 1e-2).all()
+    found = problem.feasible(control, digital)[1]
+    assert (problem.load(link, found).amax(dim=1) - 1.0).abs().max() < 1e-12
+    factor = (found / digital).flatten(1)
+    assert (factor - factor[:, :1]).abs().max() < 1e-9 * factor.abs().max()
+    assert (problem.rates(link, found) > problem.rates(link, digital)).all()

@@ -1,4 +1,4 @@
-"""Bridge from a downlink to the compiled scaling to its budget: tensors in, tensors out."""
+"""Scaling to a budget: what all problems do, and for a downlink the bridge to compiled code."""
 
 from __future__ import annotations
 
